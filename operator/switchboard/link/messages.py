@@ -1,0 +1,165 @@
+"""The messages of a link: one WebSocket between a proxy's agent and whoever listens to it.
+
+The agent is the server (`/v1/link`, mutual TLS); the operator dials every agent of a pool, and in peer mode the primary's
+agent dials the others. JSON, one message a frame, tagged by `type`. The agent speaks first (`hello`). A command carries
+an `id` and is answered by `ack` with the same `id` once it is in effect in Kamailio, or has failed (`error` says why).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from switchboard.pool.spec import Assignment, Capacity, Gateway, Media, Route, Sharing
+
+PROTOCOL = 1
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a full table of 10,000 rows is below 1.5 MB
+
+Reason = Literal["period", "change", "threshold", "request"]
+RoleName = Literal["primary", "member"]
+Version = tuple[int, int]  # (term of the Lease, number of the table within the term); compared as a pair
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", tag_field="type"):
+    """Base of all messages; unknown fields are ignored so that a newer minor version can add some."""
+
+
+# agent → listener
+
+
+class Hello(Message, tag="hello"):
+    """`boot` names this run of Kamailio (it changes when Kamailio restarts); `fingerprint` is the certificate's SHA-256."""
+
+    protocol: int
+    namespace: str
+    pool: str
+    proxy: str
+    boot: str
+    fingerprint: str
+
+
+class Report(Message, tag="report"):
+    """One proxy's workload, from one reading (DESIGN 2.2): `received` was read before `calls`, so before `room`.
+
+    `received` maps assigner id → live tick → calls that arrived with its token. `assigned` maps proxy id → live tick → calls
+    this proxy assigned there (only what changed since the last report). Ids are `<pod>~<boot>`.
+    """
+
+    seq: int
+    boot: str
+    tick: int  # the newest tick seen
+    reason: Reason
+    room: int  # calls it would still admit, never below 0
+    calls: int  # max(dialogs, media sessions)
+    media_sessions: int
+    cpu_cores: float
+    bandwidth_bits_per_second: int
+    workload: float  # highest share of capacity, 1.0 is 100 %
+    media_ok: bool = True  # False: rtpengine does not answer, take the proxy out of the table
+    received: dict[str, dict[int, int]] = {}
+    assigned: dict[str, dict[int, int]] = {}
+    assigned_total: int = 0  # all calls this proxy has assigned since its boot
+    refused: int = 0  # calls refused admission and sent on since its boot
+    saturated: int = 0  # calls answered with the saturated status since its boot
+    over_threshold: int = 0  # calls admitted at or above the threshold since its boot; must stay 0
+    admitted: int = 0  # calls admitted since its boot
+    redirected: int = 0  # 302 sent since its boot
+    forwarded: int = 0  # calls forwarded to another proxy since its boot
+    table: Version = (0, 0)
+    role: RoleName = "member"
+    draining: bool = False
+    fingerprint: str = ""
+
+
+class Ack(Message, tag="ack"):
+    """Command `id` is in effect in Kamailio; or it is not, and `error` says why."""
+
+    id: int
+    error: str | None = None
+
+
+# listener → agent
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """All of a pool's run-time settings; applied as a whole, without a restart."""
+
+    threshold: float
+    capacity: Capacity
+    sharing: Sharing
+    assignment: Assignment
+    media: Media
+    client_networks: tuple[str, ...]
+    gateways: tuple[Gateway, ...] = ()
+    routes: tuple[Route, ...] = ()
+    aliases: tuple[str, ...] = ()  # host names and addresses of the pool's Service: "us" in a Route or Request-URI
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A proxy of the pool, by name and pod address; `link` is where its agent listens (host:port)."""
+
+    name: str
+    address: str
+    link: str
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One proxy in the routing table. Lua computes the limit from it (DESIGN 2.2):
+
+    limit = room + assigned up to and including tick `closed` + received; assign while assigned in total < limit.
+    """
+
+    id: str  # <pod>~<boot>
+    uri: str  # where peers reach it: sip:198.18.1.4:5060
+    advertise: str  # host:port that clients are given in a 302
+    room: int
+    received: int  # of this assigner, in live ticks (after `closed`)
+    closed: int  # the newest closed tick; 0 when none is
+    weight: int  # free capacity, for policy weighted
+
+
+class Configure(Message, tag="configure"):
+    id: int
+    term: int
+    settings: Settings
+    peers: tuple[Peer, ...]
+
+
+class Table(Message, tag="table"):
+    """The whole table (`rows`), in policy order; or with `base`, the rows that differ from that version, order unchanged."""
+
+    id: int
+    pool: str
+    version: Version
+    rows: tuple[Row, ...]
+    base: Version | None = None
+
+
+class Tick(Message, tag="tick"):
+    id: int
+    term: int
+    tick: int
+
+
+class Role(Message, tag="role"):
+    """`previous` is the primary before (SIP URI): stray CANCELs, ACKs and INVITE retransmissions go on to it for 3 minutes."""
+
+    id: int
+    term: int
+    role: RoleName
+    previous: str | None = None
+
+
+class Drain(Message, tag="drain"):
+    id: int
+    term: int
+    draining: bool
+
+
+class RequestReport(Message, tag="request"):
+    """Asks for a report now (claim 8: on demand); answered by a `report` with reason `request`."""
+
+
+FromAgent = Hello | Report | Ack
+ToAgent = Configure | Table | Tick | Role | Drain | RequestReport

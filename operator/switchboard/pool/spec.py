@@ -1,0 +1,95 @@
+"""What a VoipProxyPool asks for, parsed once at the edge into frozen types.
+
+The CRD's schema has already refused what a schema can see; `parse` turns the rest (overlapping networks, a threshold that
+leaves room for no call) into a `SpecError` whose reason and message become the Stalled condition.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Policy = Literal["first", "least", "weighted"]
+Mode = Literal["forward", "redirect"]
+GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
+Transport = Literal["UDP", "TCP"]
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What 100 % workload means for one proxy; workload is the highest of the shares."""
+
+    calls: int
+    cpu_cores: float | None = None
+    bandwidth_bits_per_second: int | None = None
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True):
+    """How workload data goes round: periodically, and at once when a share moved by `change`."""
+
+    period_seconds: float = 0.5
+    change: float = 0.02  # share of capacity, 0..1
+    stale_after_seconds: float = 3.0
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """How the primary assigns, and what a client is told when every proxy is at the threshold."""
+
+    policy: Policy = "first"
+    mode: Mode = "forward"
+    max_hops: int = 5
+    saturated_status: int = 503
+    saturated_retry_after_seconds: int = 2
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    transport: Transport
+    port: int
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = True
+    port_min: int = 20000
+    port_max: int = 24999
+    timeout_seconds: int = 60
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Where calls whose user part starts with `prefix` go; targets are SIP URIs, tried in order."""
+
+    name: str
+    prefix: str
+    targets: tuple[str, ...]
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway that may enter the network from `networks` (CIDR); `mode` overrides the pool's."""
+
+    name: str
+    kind: GatewayKind
+    networks: tuple[str, ...]
+    mode: Mode | None = None
+
+
+class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """`resources` and `pod_template` are Kubernetes objects as given; the template is merged last."""
+
+    image: str
+    resources: dict[str, Any] = {}
+    pod_template: dict[str, Any] = {}
+
+
+class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    replicas: int
+    threshold: float  # share of capacity, 0..1 (80% is 0.8)
+    capacity: Capacity
+    client_networks: tuple[str, ...]
+    proxy: ProxyTemplate
+    listen: tuple[Listener, ...]
+    sharing: Sharing = Sharing()
+    assignment: Assignment = Assignment()
+    media: Media = Media()
+    routes: tuple[Route, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    drain_timeout_seconds: int = 3600
+    suspend: bool = False

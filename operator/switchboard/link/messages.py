@@ -12,13 +12,13 @@ from typing import Literal
 import msgspec
 
 from switchboard.pool.spec import Assignment, Capacity, Gateway, Media, Route, Sharing
+from switchboard.pool.table import Row, Version
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a full table of 10,000 rows is below 1.5 MB
 
 Reason = Literal["period", "change", "threshold", "request"]
 RoleName = Literal["primary", "member"]
-Version = tuple[int, int]  # (term of the Lease, number of the table within the term); compared as a pair
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", tag_field="type"):
@@ -40,7 +40,7 @@ class Hello(Message, tag="hello"):
 
 
 class Report(Message, tag="report"):
-    """One proxy's workload, from one reading (DESIGN 2.2): `received` was read before `calls`, so before `room`.
+    """One proxy's workload, from one reading (docs/contracts.md): `received` was read before `calls`, so before `room`.
 
     `received` maps assigner id → live tick → calls that arrived with its token. `assigned` maps proxy id → live tick → calls
     this proxy assigned there (only what changed since the last report). Ids are `<pod>~<boot>`.
@@ -102,21 +102,6 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     name: str
     address: str
     link: str
-
-
-class Row(msgspec.Struct, frozen=True, array_like=True):
-    """One proxy in the routing table. Lua computes the limit from it (DESIGN 2.2):
-
-    limit = room + assigned up to and including tick `closed` + received; assign while assigned in total < limit.
-    """
-
-    id: str  # <pod>~<boot>
-    uri: str  # where peers reach it: sip:198.18.1.4:5060
-    advertise: str  # host:port that clients are given in a 302
-    room: int
-    received: int  # of this assigner, in live ticks (after `closed`)
-    closed: int  # the newest closed tick; 0 when none is
-    weight: int  # free capacity, for policy weighted
 
 
 class Configure(Message, tag="configure"):

@@ -1,8 +1,8 @@
 """The messages of a link: one WebSocket between a proxy's agent and whoever listens to it.
 
-The agent is the server (`/v1/link`, mutual TLS); the operator dials every agent of a pool, and in peer mode the primary's
-agent dials the others. JSON, one message a frame, tagged by `type`. The agent speaks first (`hello`). A command carries
-an `id` and is answered by `ack` with the same `id` once it is in effect in Kamailio, or has failed (`error` says why).
+The agent is the server (`/v1/link`, mutual TLS); the operator dials every agent of a pool, and in peer mode the
+primary's agent dials the others. JSON, one message a frame, tagged by `type`. The agent speaks first (`hello`). A command
+carries an `id` and is answered by `ack` with the same `id` once it is in effect in Kamailio, or has failed (`error` says why).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 # agent → listener
 
 
-class Hello(Message, tag="hello"):
-    """`boot` names this run of Kamailio (it changes when Kamailio restarts); `fingerprint` is the certificate's SHA-256."""
+class Hello(Message, frozen=True, tag="hello"):
+    """`boot` names this run of Kamailio (it changes when that restarts); `fingerprint`: the certificate's SHA-256."""
 
     protocol: int
     namespace: str
@@ -39,11 +39,11 @@ class Hello(Message, tag="hello"):
     fingerprint: str
 
 
-class Report(Message, tag="report"):
+class Report(Message, frozen=True, tag="report"):
     """One proxy's workload, from one reading (docs/contracts.md): `received` was read before `calls`, so before `room`.
 
-    `received` maps assigner id → live tick → calls that arrived with its token. `assigned` maps proxy id → live tick → calls
-    this proxy assigned there (only what changed since the last report). Ids are `<pod>~<boot>`.
+    `received` maps assigner id → live tick → calls that arrived with its token. `assigned` maps proxy id → live tick →
+    calls this proxy assigned there (only what changed since the last report). Ids are `<pod>~<boot>`.
     """
 
     seq: int
@@ -72,7 +72,7 @@ class Report(Message, tag="report"):
     fingerprint: str = ""
 
 
-class Ack(Message, tag="ack"):
+class Ack(Message, frozen=True, tag="ack"):
     """Command `id` is in effect in Kamailio; or it is not, and `error` says why."""
 
     id: int
@@ -104,15 +104,15 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     link: str
 
 
-class Configure(Message, tag="configure"):
+class Configure(Message, frozen=True, tag="configure"):
     id: int
     term: int
     settings: Settings
     peers: tuple[Peer, ...]
 
 
-class Table(Message, tag="table"):
-    """The whole table (`rows`), in policy order; or with `base`, the rows that differ from that version, order unchanged."""
+class Table(Message, frozen=True, tag="table"):
+    """The whole table (`rows`), in policy order; with `base`, the rows that differ from that version, order unchanged."""
 
     id: int
     pool: str
@@ -121,14 +121,14 @@ class Table(Message, tag="table"):
     base: Version | None = None
 
 
-class Tick(Message, tag="tick"):
+class Tick(Message, frozen=True, tag="tick"):
     id: int
     term: int
     tick: int
 
 
-class Role(Message, tag="role"):
-    """`previous` is the primary before (SIP URI): stray CANCELs, ACKs and INVITE retransmissions go on to it for 3 minutes."""
+class Role(Message, frozen=True, tag="role"):
+    """`previous`: SIP URI of the primary before; stray CANCELs, ACKs and INVITEs sent again go on to it for 3 minutes."""
 
     id: int
     term: int
@@ -136,13 +136,13 @@ class Role(Message, tag="role"):
     previous: str | None = None
 
 
-class Drain(Message, tag="drain"):
+class Drain(Message, frozen=True, tag="drain"):
     id: int
     term: int
     draining: bool
 
 
-class RequestReport(Message, tag="request"):
+class RequestReport(Message, frozen=True, tag="request"):
     """Asks for a report now (claim 8: on demand); answered by a `report` with reason `request`."""
 
 

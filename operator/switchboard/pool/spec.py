@@ -1,7 +1,7 @@
 """What a VoipProxyPool asks for, parsed once at the edge into frozen types.
 
-The CRD's schema has already refused what a schema can see; `parse` turns the rest (overlapping networks, a threshold that
-leaves room for no call) into a `SpecError` whose reason and message become the Stalled condition.
+The CRD's schema has already refused what a schema can see; `parse` turns the rest (overlapping networks, a threshold
+that leaves room for no call) into a `SpecError` whose reason and message become the Stalled condition.
 """
 
 from __future__ import annotations

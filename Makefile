@@ -1,0 +1,56 @@
+# The two that matter: `make demo` shows the product at work, `make test` proves it. Both install what they need.
+# Heavy builds (Kubernetes binaries, the image's root file system) are cached in $(CACHE), outside the tree.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CACHE := $(or $(SWITCHBOARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/switchboard)
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+CLUSTER := $(PYTHON) -m e2e.embedded
+export SWITCHBOARD_CACHE := $(CACHE)
+
+.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools image
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: tools image  ## a real Kubernetes API, the operator, a pool, SIP calls; about a minute when built
+	@$(CLUSTER) -- $(PYTHON) -m e2e.demo
+
+test: lint unit sip cluster  ## all tests, with real parts
+
+lint: .venv/ready  ## ruff, mypy --strict, import-linter
+	@scripts/lint
+
+unit: .venv/ready  ## pure code, property tests; pool, resources and link covered to the last branch
+	@scripts/unit
+
+sip: .venv/ready packages image  ## real Kamailio, rtpengine and SIPp on loopback
+	@$(PYTEST) tests/sip tests/agent
+
+cluster: tools image  ## the operator on a real Kubernetes API, and one test per claim
+	@$(CLUSTER) -- $(PYTEST) tests/embedded tests/cluster tests/claims
+
+bench: tools image  ## the goals, measured
+	@$(CLUSTER) -- $(PYTHON) -m tests.bench
+
+up: tools image  ## leave the demo's cluster running
+	@$(CLUSTER) up
+
+down: .venv/ready  ## end what `make up` left running
+	@$(CLUSTER) down
+
+clean:  ## remove what was built in the tree (the cache stays: $(CACHE))
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+.venv/ready: requirements.lock pyproject.toml | packages
+	@scripts/venv
+
+packages:
+	@scripts/packages
+
+tools: .venv/ready packages
+	@$(CLUSTER) build
+
+image: .venv/ready packages
+	@proxy/rootfs.sh > /dev/null

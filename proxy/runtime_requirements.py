@@ -1,0 +1,34 @@
+"""Which entries of requirements.lock the image needs: rootfs.sh asks for them in two steps.
+
+`roots pyproject.toml` prints the project's own dependencies; pip resolves them against the lock's versions and writes a
+report; `closure report.json requirements.lock` prints the lock's entries, with hashes, for all that the report names.
+"""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def roots(pyproject: Path) -> list[str]:
+    dependencies: list[str] = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
+    return dependencies
+
+
+def closure(report: Path, lock: Path) -> list[str]:
+    needed = {normalised(item["metadata"]["name"]) for item in json.loads(report.read_text())["install"]}
+    entries = re.split(r"\n(?=[A-Za-z0-9])", lock.read_text())
+    chosen = [entry.strip() for entry in entries if normalised(entry.split("==")[0]) in needed]
+    if len(chosen) != len(needed):
+        sys.exit(f"requirements.lock has {len(chosen)} of the {len(needed)} packages that pip resolved")
+    return chosen
+
+
+if __name__ == "__main__":
+    step, *paths = sys.argv[1:]
+    print("\n".join({"roots": roots, "closure": closure}[step](*map(Path, paths))))  # noqa: T201 (its output is the point)

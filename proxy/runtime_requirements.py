@@ -31,4 +31,5 @@ def closure(report: Path, lock: Path) -> list[str]:
 
 if __name__ == "__main__":
     step, *paths = sys.argv[1:]
-    print("\n".join({"roots": roots, "closure": closure}[step](*map(Path, paths))))  # noqa: T201 (its output is the point)
+    lines = roots(Path(paths[0])) if step == "roots" else closure(Path(paths[0]), Path(paths[1]))
+    sys.stdout.write("\n".join(lines) + "\n")

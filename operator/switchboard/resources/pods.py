@@ -1,0 +1,204 @@
+"""The Pod of one proxy: Kamailio with rtpengine and the agent as native sidecars, three containers of one image.
+
+Sidecars start before Kamailio and outlive it, so a proxy that goes away still relays and reports until its last call
+has ended: Kamailio's preStop waits for the drain. The grace period is fixed and higher than any drain.timeout, which is
+enforced at run time, as are threshold, policy, mode, gateways, routes: none of them is in the Pod, and changing them
+restarts nothing. What is in the Pod is summed up in one hash (`template_hash`); another one: the proxy is due to roll.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from switchboard.errors import SpecError
+from switchboard.pool.spec import Listener, PoolSpec
+from switchboard.resources import names
+from switchboard.resources.merge import merge
+from switchboard.resources.names import Manifest, PoolRef
+from switchboard.resources.services import port_name
+
+GRACE_SECONDS = 25 * 3600  # an hour above the highest drain.timeout that the CRD allows
+LOST_NODE_SECONDS = 30  # the default of 300 would leave the pool a proxy short for five minutes
+UID = 10001  # of all three containers, so that the agent may read the others' CPU and use their sockets
+
+PROXY_BIN = "/opt/switchboard/proxy/bin"
+RUN_DIR = "/run/switchboard"
+MOUNTS = {
+    "run": RUN_DIR,
+    "load": "/etc/switchboard/load",
+    "settings": "/etc/switchboard/settings",
+    "tls": "/etc/switchboard/tls",
+    "token": "/etc/switchboard/token",
+}
+
+
+def build_pod(pool: PoolRef, spec: PoolSpec, name: str) -> Manifest:
+    """`name` as `names.proxy` makes it. Raises SpecError when spec.proxy.podTemplate cannot be merged."""
+    template = _template(pool, spec)
+    metadata = names.metadata(pool, name, "proxy")
+    identity = {names.PROXY_LABEL: name, names.TEMPLATE_LABEL: _hash(template)}
+    # What selects the pod stands whatever the template says.
+    metadata["labels"] = template["metadata"].get("labels", {}) | metadata["labels"] | identity
+    if annotations := template["metadata"].get("annotations"):
+        metadata["annotations"] = annotations
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def template_hash(pool: PoolRef, spec: PoolSpec) -> str:
+    """Ten hex digits over what a new pod would be made of; a pod carries its own as a label (TEMPLATE_LABEL)."""
+    return _hash(_template(pool, spec))
+
+
+def _hash(template: Manifest) -> str:
+    text = msgspec.json.encode(template, order="deterministic")
+    return hashlib.sha256(text).hexdigest()[:10]
+
+
+def _template(pool: PoolRef, spec: PoolSpec) -> Manifest:
+    merged = merge({"metadata": {}, "spec": _pod_spec(pool, spec)}, spec.proxy.pod_template)
+    names_left = {container.get("name") for container in merged.get("spec", {}).get("containers", [])}
+    if "kamailio" not in names_left:
+        raise SpecError(
+            "InvalidPodTemplate", "spec.proxy.podTemplate.spec.containers removes kamailio; a proxy needs it"
+        )
+    return merged
+
+
+def _pod_spec(pool: PoolRef, spec: PoolSpec) -> Manifest:
+    sidecars = [_rtpengine(pool, spec)] if spec.media.enabled else []
+    return {
+        "serviceAccountName": names.account(pool),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "shareProcessNamespace": True,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [*sidecars, _agent(pool, spec)],
+        "containers": [_kamailio(pool, spec)],
+        "volumes": _volumes(pool),
+        "tolerations": [_toleration("not-ready"), _toleration("unreachable")],
+        "topologySpreadConstraints": [
+            _spread(pool, "kubernetes.io/hostname"),
+            _spread(pool, "topology.kubernetes.io/zone"),
+        ],
+    }
+
+
+def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
+    return _container(pool, spec, "rtpengine", [f"{PROXY_BIN}/rtpengine"], ["run"]) | {"restartPolicy": "Always"}
+
+
+def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
+    return _container(pool, spec, "agent", ["switchboard-agent"], list(MOUNTS)) | {
+        "restartPolicy": "Always",
+        "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
+        # A restart of the agent loses no call, only reports: it may be quick. Starting up it gets half a minute.
+        "startupProbe": _probe("/healthz", period=1, failures=30),
+        "livenessProbe": _probe("/healthz", period=5, failures=3),
+    }
+
+
+def _kamailio(pool: PoolRef, spec: PoolSpec) -> Manifest:
+    return _container(pool, spec, "kamailio", [f"{PROXY_BIN}/kamailio"], ["run"]) | {
+        "ports": [_container_port(listener) for listener in spec.listen],
+        "resources": spec.proxy.resources,
+        # No liveness probe: Kamailio ends on its own when it crashes, and a kill would take its calls along.
+        "readinessProbe": _probe("/readyz", period=1, failures=3),
+        "lifecycle": {"preStop": {"exec": {"command": ["switchboard-agent", "drain", "--wait"]}}},
+    }
+
+
+def _container(pool: PoolRef, spec: PoolSpec, name: str, command: list[str], volumes: list[str]) -> Manifest:
+    return {
+        "name": name,
+        "image": spec.proxy.image,
+        "command": command,
+        "env": _env(pool, spec),
+        "volumeMounts": [_mount(volume) for volume in volumes],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
+    media = spec.media
+    fields = {
+        "POD_NAME": "metadata.name",
+        "POD_NAMESPACE": "metadata.namespace",
+        "POD_IP": "status.podIP",
+        "ADVERTISE": "status.podIP",
+    }
+    values = {
+        "POOL": pool.name,
+        "LISTEN": " ".join(f"{listener.transport.lower()}:{listener.port}" for listener in spec.listen),
+        "MEDIA_PORTS": f"{media.port_min}-{media.port_max}" if media.enabled else "",
+        "MEDIA_TIMEOUT": str(media.timeout_seconds),
+        "RUN_DIR": RUN_DIR,
+    }
+    return [
+        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
+        *({"name": name, "value": value} for name, value in values.items()),
+    ]
+
+
+def _mount(volume: str) -> Manifest:
+    mount: Manifest = {"name": volume, "mountPath": MOUNTS[volume]}
+    return mount if volume == "run" else mount | {"readOnly": True}
+
+
+def _volumes(pool: PoolRef) -> list[Manifest]:
+    # Optional: a proxy starts without them, closed, and waits for a listener.
+    def configmap(name: str) -> Manifest:
+        return {"configMap": {"name": name, "optional": True}}
+
+    # Readable through fsGroup, by nobody else.
+    def secret(name: str) -> Manifest:
+        return {"secret": {"secretName": name, "defaultMode": 0o440}}
+
+    sources: dict[str, Manifest] = {
+        "run": {"emptyDir": {}},
+        "load": configmap(names.load(pool)),
+        "settings": configmap(names.settings(pool)),
+        "tls": secret(names.agent_tls(pool)),
+        "token": secret(names.token(pool)),
+    }
+    return [{"name": name} | source for name, source in sources.items()]
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    get = {"path": path, "port": names.AGENT_PORT, "scheme": "HTTPS"}
+    return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures}
+
+
+def _container_port(listener: Listener) -> Manifest:
+    return {"name": port_name(listener), "containerPort": listener.port, "protocol": listener.transport}
+
+
+def _toleration(taint: str) -> Manifest:
+    return {
+        "key": f"node.kubernetes.io/{taint}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": LOST_NODE_SECONDS,
+    }
+
+
+def _spread(pool: PoolRef, topology: str) -> dict[str, Any]:
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {names.POOL_LABEL: pool.name}},
+    }

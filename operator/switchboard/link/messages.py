@@ -1,8 +1,9 @@
 """The messages of a link: one WebSocket between a proxy's agent and whoever listens to it.
 
 The agent is the server (`/v1/link`, mutual TLS); the operator dials every agent of a pool, and in peer mode the
-primary's agent dials the others. JSON, one message a frame, tagged by `type`. The agent speaks first (`hello`). A command
-carries an `id` and is answered by `ack` with the same `id` once it is in effect in Kamailio, or has failed (`error` says why).
+primary's agent dials the others. JSON, one message a frame, tagged by `type`. The agent speaks first (`hello`). A
+command carries an `id` and is answered by `ack` with the same `id` once it is in effect in Kamailio, or has failed
+(`error` says why). The first report of a session has all of `assigned`, the later ones what changed.
 """
 
 from __future__ import annotations
@@ -73,10 +74,14 @@ class Report(Message, frozen=True, tag="report"):
 
 
 class Ack(Message, frozen=True, tag="ack"):
-    """Command `id` is in effect in Kamailio; or it is not, and `error` says why."""
+    """Command `id` is in effect in Kamailio; or it is not, and `error` says why.
+
+    `stale`: its sender's term is over, or its table older than the one in effect; sending it again will not help.
+    """
 
     id: int
     error: str | None = None
+    stale: bool = False
 
 
 # listener → agent
@@ -112,7 +117,10 @@ class Configure(Message, frozen=True, tag="configure"):
 
 
 class Table(Message, frozen=True, tag="table"):
-    """The whole table (`rows`), in policy order; with `base`, the rows that differ from that version, order unchanged."""
+    """The whole table (`rows`), in policy order; with `base`, the rows that differ from that version, order unchanged.
+
+    A base that is not in effect is refused: send the whole table then.
+    """
 
     id: int
     pool: str
@@ -128,7 +136,7 @@ class Tick(Message, frozen=True, tag="tick"):
 
 
 class Role(Message, frozen=True, tag="role"):
-    """`previous`: SIP URI of the primary before; stray CANCELs, ACKs and INVITEs sent again go on to it for 3 minutes."""
+    """`previous`: SIP URI of the primary before; for 3 minutes what belongs to its transactions goes on to it."""
 
     id: int
     term: int
@@ -146,5 +154,6 @@ class RequestReport(Message, frozen=True, tag="request"):
     """Asks for a report now (claim 8: on demand); answered by a `report` with reason `request`."""
 
 
+Command = Configure | Table | Tick | Role | Drain  # acknowledged
 FromAgent = Hello | Report | Ack
-ToAgent = Configure | Table | Tick | Role | Drain | RequestReport
+ToAgent = Command | RequestReport

@@ -15,7 +15,7 @@ import itertools
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NoReturn, Protocol
 
 import aiohttp
@@ -42,6 +42,7 @@ from switchboard.link.tls import Identity
 
 HEARTBEAT_SECONDS = 2.0  # a ping after so much silence, and the link is lost after half as much again
 DIAL_SECONDS = 3.0  # to connect, and again until the hello
+CLOSE_SECONDS = 2.0
 ACK_SECONDS = 5.0  # a whole table of 10,000 rows takes Kamailio well below one
 PAUSE_MIN_SECONDS, PAUSE_MAX_SECONDS = 0.1, 5.0  # between dials; halved to whole at random, doubled each time
 
@@ -164,7 +165,8 @@ class LinkClient:
             for ack in self._pending.values():
                 if not ack.done():
                     ack.set_exception(LinkLostError(f"{self._name}: the link ended before the answer"))
-            await socket.close(message=reason.encode()[:120])
+            with suppress(TimeoutError):  # it does not even take the goodbye
+                await asyncio.wait_for(socket.close(message=reason.encode()[:120]), CLOSE_SECONDS)
 
     async def _dial(self) -> aiohttp.ClientWebSocketResponse:
         san = Identity("agent", self.target.pool, self.target.namespace).san
@@ -176,7 +178,7 @@ class LinkClient:
                     server_hostname=san,
                     heartbeat=HEARTBEAT_SECONDS,
                     max_msg_size=MAX_MESSAGE_BYTES,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS / 2),
                 )
         except aiohttp.ClientConnectorCertificateError as error:
             raise ConfigurationError(f"{self._name}: {_certificate_trouble(error.certificate_error, san)}") from error

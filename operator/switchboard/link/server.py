@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
@@ -22,6 +23,7 @@ from switchboard.link.tls import Identity, RoleOnLink, identify
 
 HEARTBEAT_SECONDS = 2.0  # as in link/client
 COMMANDS_MAX = 64  # waiting; an operator waits for acks long before that
+CLOSE_SECONDS = 2.0
 FRAMES_MAX = 256  # unsent; two minutes of reports to a listener that does not read
 CODE_SUPERSEDED = 4001
 
@@ -45,13 +47,16 @@ class Proxy(Protocol):
 class Session:
     """One listener's connection, from after its handshake to its end."""
 
-    def __init__(self, who: Identity, socket: web.WebSocketResponse, proxy: Proxy) -> None:
+    def __init__(
+        self, who: Identity, socket: web.WebSocketResponse, transport: asyncio.WriteTransport, proxy: Proxy
+    ) -> None:
         self.who = who
         self._socket = socket
+        self._transport = transport
         self._proxy = proxy
         self._frames: asyncio.Queue[bytes] = asyncio.Queue(FRAMES_MAX)
         self._commands: asyncio.Queue[Command | None] = asyncio.Queue(COMMANDS_MAX)
-        self._closing: asyncio.Task[bool] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def send(self, frame: bytes) -> None:
         """Queue a frame; a listener that does not read is cut off, so that it costs this proxy nothing."""
@@ -64,7 +69,13 @@ class Session:
         """End the session for `reason`, which the listener is told."""
         if self._closing is None:
             _log.info("link of the %s closed: %s", self.who.role, reason)
-            self._closing = asyncio.create_task(self._socket.close(code=code, message=reason.encode()[:120]))
+            self._closing = asyncio.create_task(self._close(code, reason))
+
+    async def _close(self, code: int, reason: str) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._socket.close(code=code, message=reason.encode()[:120]), CLOSE_SECONDS)
+        if self._socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
+            self._transport.abort()  # it does not read; closing politely would wait until it does
 
     async def run(self) -> None:
         """Serve the listener until either end closes."""
@@ -145,11 +156,14 @@ class LinkServer:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         who = self.require_member(request)
+        transport = request.transport
+        if transport is None:  # pragma: no cover  # gone between its handshake and now
+            raise web.HTTPBadRequest
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=1.0
+            heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_SECONDS / 2
         )
         await socket.prepare(request)
-        session = Session(who, socket, self._proxy)
+        session = Session(who, socket, transport, self._proxy)
         session.send(encode(self._proxy.hello()))
         previous = self._sessions.get(who.role)
         self._sessions[who.role] = session

@@ -6,7 +6,6 @@ A certificate that changes on disk (rotation) counts from the next handshake on;
 
 from __future__ import annotations
 
-import hashlib
 import os
 import ssl
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Literal
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from switchboard.errors import ConfigurationError
 
@@ -66,7 +66,7 @@ class Credentials(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the certificate, in hex: tells during a rotation which one a proxy has."""
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.certificate.decode())).hexdigest()
+        return self.parsed().fingerprint(hashes.SHA256()).hex()
 
     def require_valid(self, now: datetime) -> None:
         """Refuse a certificate that is out of date, before the other end does with fewer words."""

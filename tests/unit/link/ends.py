@@ -101,15 +101,15 @@ class Ear:
         self._heard = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def connected(self, link: LinkClient, hello: Hello) -> None:  # noqa: ARG002  # as Listener has it
+    def connected(self, link: LinkClient, hello: Hello) -> None:  # as Listener has it
         self.hellos.append(hello)
         self._wake()
 
-    def reported(self, link: LinkClient, report: Report) -> None:  # noqa: ARG002  # as Listener has it
+    def reported(self, link: LinkClient, report: Report) -> None:  # as Listener has it
         self.reports.append(report)
         self._wake()
 
-    def lost(self, link: LinkClient, error: SwitchboardError) -> None:  # noqa: ARG002  # as Listener has it
+    def lost(self, link: LinkClient, error: SwitchboardError) -> None:  # as Listener has it
         self.errors.append(error)
         self._wake()
 

@@ -1,4 +1,5 @@
 import asyncio
+import random
 
 import pytest
 
@@ -152,7 +153,7 @@ async def test_pause_grows_to_its_cap(
         pauses.append((low, high))
         return high
 
-    monkeypatch.setattr(client_module.random, "uniform", jitter)
+    monkeypatch.setattr(random, "uniform", jitter)
     async with listening("127.0.0.1:1", operator_credentials.client_context, ear):
         await ear.until(lambda: len(ear.errors) >= 5)
     assert set(pauses) == {(0.5, 1)}

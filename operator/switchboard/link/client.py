@@ -134,14 +134,18 @@ class LinkClient:
         finally:
             del self._pending[command.id]
 
-    async def request_report(self) -> None:
-        """Ask for a report now; it comes like any other, with reason `request`."""
+    async def post(self, frame: bytes) -> None:
+        """Send an encoded command whose ack nobody waits for: a tick to a thousand members."""
         if self._socket is None:
             raise LinkLostError(f"{self._name}: there is no link")
         try:
-            await self._socket.send_bytes(_REQUEST)
+            await self._socket.send_bytes(frame)
         except ConnectionError as error:
             raise LinkLostError(f"{self._name}: {error}") from error
+
+    async def request_report(self) -> None:
+        """Ask for a report now; it comes like any other, with reason `request`."""
+        await self.post(_REQUEST)
 
     @property
     def _name(self) -> str:

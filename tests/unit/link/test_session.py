@@ -64,6 +64,18 @@ async def test_command_not_in_effect(
         assert ack.stale is stale
 
 
+async def test_command_whose_ack_nobody_waits_for(agent: Agent, ear: Ear, operator_credentials: Credentials) -> None:
+    """A posted command is carried out like any other; its ack is dropped."""
+    async with listening(agent.address, operator_credentials.client_context, ear) as link:
+        await ear.until(lambda: ear.hellos)
+        posted = Tick(id=next_id(), term=1, tick=1)
+        await link.post(encode(posted))
+        sent = Tick(id=next_id(), term=1, tick=2)
+        await link.send(sent)
+        assert agent.commands == [posted, sent]
+        assert ear.errors == []
+
+
 async def test_without_link_nothing_can_be_sent(ear: Ear, operator_credentials: Credentials) -> None:
     """Whoever sends while there is no link is told so at once."""
     async with listening("127.0.0.1:1", operator_credentials.client_context, ear) as link:

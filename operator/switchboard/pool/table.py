@@ -123,7 +123,7 @@ def row(proxy: Proxy, reading: Reading, assigner: str, *, places: int, predecess
     room = max(0, reading.room - reserved)
     return Row(
         id=proxy.id,
-        uri=f"sip:{_host(proxy.address)}:{proxy.port}",
+        uri=sip_uri(proxy.address, proxy.port),
         advertise=proxy.advertise,
         room=room,
         received=received_live(reading.received, assigner, closed_tick),
@@ -138,7 +138,7 @@ def compute(
     """The whole table, in policy order."""
     return tuple(
         row(proxy, proxy.reading, assigner, places=places, predecessors=predecessors)
-        for proxy in sorted(proxies, key=_order)
+        for proxy in in_order(proxies)
         if proxy.reading is not None and eligible(proxy)
     )
 
@@ -156,9 +156,11 @@ def shortlist(rows: Sequence[Row], count: int = SHORTLIST) -> tuple[Row, ...]:
     return tuple(rows[index] for index in sorted(best))
 
 
-def _order(proxy: Proxy) -> tuple[float, str]:
-    return proxy.created, proxy.name
+def in_order(proxies: Iterable[Proxy]) -> list[Proxy]:
+    """By creation: the order of the table, and of everything that lists proxies."""
+    return sorted(proxies, key=lambda proxy: (proxy.created, proxy.name))
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def sip_uri(address: str, port: int) -> str:
+    """Where a peer reaches a proxy."""
+    return f"sip:[{address}]:{port}" if ":" in address else f"sip:{address}:{port}"

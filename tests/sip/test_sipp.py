@@ -1,0 +1,51 @@
+"""The SIPp scenarios, checked without a proxy between: their statistics tell what became of each call."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.tools import answers
+from tests.tools.sip import Phone
+from tests.tools.sipp import answerer, caller
+
+CALLER, CALLED, SECOND = "127.77.9.11", "127.77.9.12", "127.77.9.13"
+
+
+async def test_calls(tmp_path: Path) -> None:
+    """Calls that are answered and ended count as completed."""
+    with (
+        answerer(CALLED, tmp_path, ring_seconds=0.1),
+        caller(f"{CALLED}:5060", CALLER, tmp_path, calls=10, rate=50, hold_seconds=0.2) as load,
+    ):
+        result = await asyncio.to_thread(load.wait, 20)
+    assert (result.offered, result.answered, result.completed, result.failed) == (10, 10, 10, 0), load.errors()
+
+
+async def test_redirects(tmp_path: Path) -> None:
+    """A 302 is followed; a caller that hangs up instead counts as abandoned."""
+    async with Phone.at(CALLED, 5060, user="pool") as pool:
+        pool.script = answers.refuse(302, (("Contact", f"<sip:echo@{SECOND}:5060;x=1>"),))
+        with (
+            answerer(SECOND, tmp_path),
+            caller(f"{CALLED}:5060", CALLER, tmp_path, calls=40, rate=100, hold_seconds=0.1, lost=0.5) as load,
+        ):
+            result = await asyncio.to_thread(load.wait, 20)
+    assert result.redirected == result.offered == 40, load.errors()
+    assert result.completed + result.abandoned == 40
+    assert 5 <= result.abandoned <= 35
+
+
+async def test_refusals(tmp_path: Path) -> None:
+    """A 503 counts as refused, any other refusal as failed, with SIPp's word for the cause."""
+    async with Phone.at(CALLED, 5060, user="pool") as pool:
+        pool.script = answers.refuse(503)
+        with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=5, rate=50) as load:
+            refused = await asyncio.to_thread(load.wait, 20)
+        pool.script = answers.refuse(480)
+        with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=5, rate=50) as load:
+            failed = await asyncio.to_thread(load.wait, 20)
+    assert (refused.offered, refused.refused, refused.failed) == (5, 5, 0)
+    assert (failed.offered, failed.refused, failed.failed) == (5, 0, 5)
+    assert failed.causes == {"UnexpectedMessage": 5}
+    assert (refused + failed).offered == 10

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.tools import answers
+from tests.tools import answers, av
 from tests.tools.rtp import Media, streams
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone
@@ -91,3 +91,16 @@ async def test_media() -> None:
         await asyncio.gather(mine.send(theirs.sdp, 10, 0.001), theirs.send(mine.sdp, 10, 0.001))
         all_there = {"audio": (10, 10), "video": (10, 10)}
         await until(lambda: mine.counts() == theirs.counts() == all_there, "all packets arrived")
+
+
+async def test_counted_call() -> None:
+    """The program that places calls with media counts what came back."""
+    async with Media.at(BOB, echo=True) as theirs, Phone.at(BOB, 5060, user="bob") as bob:
+
+        async def script(call: Incoming) -> None:
+            call.sdp = theirs.sdp
+            await call.answer()
+
+        bob.script = script
+        result = await av.place(ALICE, bob.uri, 0.2)
+    assert result == {"offered": 1, "answered": 1, "sent": 20, "received": 20}

@@ -53,6 +53,7 @@ class Stream(asyncio.DatagramProtocol):
     """One RTP stream: its socket, what it sent and what reached it."""
 
     kind: str
+    echo: bool = False  # send back what arrives
     transport: asyncio.DatagramTransport | None = None
     address: Address = ("", 0)
     sent: int = 0
@@ -66,6 +67,9 @@ class Stream(asyncio.DatagramProtocol):
         self.received += 1
         self.sources.add(addr[:2])
         self.sequences.add(HEADER.unpack_from(data)[2])
+        if self.echo and self.transport is not None:
+            self.sent += 1
+            self.transport.sendto(data, addr)
 
     def error_received(self, exc: Exception) -> None:
         """Nobody listens at the other end (any more)."""
@@ -80,13 +84,13 @@ class Stream(asyncio.DatagramProtocol):
 class Media:
     """A phone's microphone and camera, loudspeaker and screen."""
 
-    def __init__(self) -> None:
-        self.streams = {kind: Stream(kind) for kind in KINDS}
+    def __init__(self, *, echo: bool = False) -> None:
+        self.streams = {kind: Stream(kind, echo) for kind in KINDS}
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def at(cls, ip: str) -> AsyncIterator[Media]:
-        media = cls()
+    async def at(cls, ip: str, *, echo: bool = False) -> AsyncIterator[Media]:
+        media = cls(echo=echo)
         loop = asyncio.get_running_loop()
         for stream in media.streams.values():
             stream.transport, _ = await loop.create_datagram_endpoint(lambda stream=stream: stream, (ip, 0))  # type: ignore[misc]  # the default binds the loop's variable

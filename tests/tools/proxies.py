@@ -1,0 +1,264 @@
+"""Real proxies without Kubernetes: Kamailio and rtpengine from the image's root file system, through the image's entry
+points, under bubblewrap, on addresses of 127.0.0.0/8, and told what an agent would tell them (docs/contracts.md).
+
+    with fleet(2, network="127.77.1") as (primary, member):
+        primary.set(role="primary", ready=1)
+        primary.table([member.row(room=10)])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.tools.control import Control, ControlError
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = "/opt/switchboard/proxy/bin"
+SIP_PORT = 5060
+START_SECONDS = 15
+KEY = "5a" * 32
+MEDIA_PORTS_EACH = 200
+
+
+class ProxyError(Exception):
+    """A proxy could not be started; the text ends with its log."""
+
+
+def rootfs() -> Path:
+    """The image's root file system: SWITCHBOARD_ROOTFS, or what proxy/rootfs.sh makes."""
+    given = os.environ.get("SWITCHBOARD_ROOTFS")
+    if given:
+        return Path(given)
+    made = subprocess.run([str(PROJECT / "proxy/rootfs.sh")], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(made.stdout.split()[-1])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A proxy in another's routing table, as the agent writes it."""
+
+    id: str
+    uri: str
+    advertise: str
+    room: int
+    received: int = 0
+    closed: int = 0
+    weight: int = 20
+
+
+class Program:
+    """One process of a proxy, under bubblewrap, with its log."""
+
+    def __init__(self, command: str, environment: dict[str, str], run: Path, root: Path) -> None:
+        self.log = run / f"{Path(command).name}.log"
+        inside = [
+            *(
+                "bwrap",
+                "--die-with-parent",
+                "--unshare-pid",
+                "--ro-bind",
+                str(root),
+                "/",
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+            ),
+            *("--tmpfs", "/tmp", "--bind", str(run), str(run)),  # noqa: S108  # the sandbox's own /tmp
+            *("--ro-bind", str(PROJECT / "operator"), "/opt/switchboard/operator"),
+            *("--ro-bind", str(PROJECT / "proxy"), "/opt/switchboard/proxy"),
+            *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ]
+        for name, value in environment.items():
+            inside += ["--setenv", name, value]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([*inside, command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """At once, as a crash does; waits until all of it is gone, so that its ports are free."""
+        family = descendants(self._process.pid)
+        for pid in [*family, self._process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + START_SECONDS
+        while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def freeze(self, *, frozen: bool = True) -> None:
+        """Stops it where it stands: it is there and does not answer. `frozen=False` lets it go on."""
+        for pid in descendants(self._process.pid):
+            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+class Proxy:
+    """One proxy. It starts as a member that is ready, has room for 100 calls and knows nobody else."""
+
+    def __init__(self, name: str, ip: str, run: Path, root: Path, *, media: bool, media_timeout_seconds: int) -> None:
+        self.name = name
+        self.ip = ip
+        self.run = run
+        self.media: Program | None = None
+        self.kamailio: Program | None = None
+        self._root = root
+        self._has_media = media
+        self._version = 0
+        last = int(ip.rsplit(".", 1)[1])
+        low = 20000 + (last % 100) * MEDIA_PORTS_EACH
+        self._environment = {
+            "POOL": "test",
+            "POD_NAME": name,
+            "POD_NAMESPACE": "default",
+            "POD_IP": ip,
+            "LISTEN": f"udp:{SIP_PORT} tcp:{SIP_PORT}",
+            "ADVERTISE": ip,
+            "MEDIA_PORTS": f"{low}-{low + MEDIA_PORTS_EACH - 1}" if media else "",
+            "MEDIA_TIMEOUT": str(media_timeout_seconds),
+            "RUN_DIR": str(run),
+            "NG_ADDRESS": f"{ip}:2223",
+        }
+        self.control: Control
+
+    # life
+
+    def start(self) -> None:
+        (self.run / "address.list").write_text("")
+        if self._has_media:
+            self.start_media()
+        self.start_kamailio()
+
+    def start_media(self) -> None:
+        self.media = Program(f"{BIN}/rtpengine", self._environment, self.run, self._root)
+
+    def start_kamailio(self) -> None:
+        """Returns once Kamailio answers on its control socket."""
+        (self.run / "kamailio.sock").unlink(missing_ok=True)
+        self.kamailio = Program(f"{BIN}/kamailio", self._environment, self.run, self._root)
+        self._version = 0
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError, ControlError):
+                self.control = Control(self.run)
+                self.control("core.version")
+                return
+            if time.monotonic() > deadline or not self.kamailio.running:
+                raise ProxyError(
+                    f"{self.name} does not start:\n{self.kamailio.log.read_text(errors='replace')[-4000:]}"
+                )
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """All of the proxy dies at once."""
+        for program in (self.kamailio, self.media):
+            if program is not None:
+                program.kill()
+
+    @property
+    def alive(self) -> bool:
+        programs = (self.kamailio, *((self.media,) if self._has_media else ()))
+        return all(program is not None and program.running for program in programs)
+
+    # what an agent writes
+
+    @property
+    def id(self) -> str:
+        return self.control.get("ctl", "id")
+
+    @property
+    def uri(self) -> str:
+        return f"sip:{self.ip}:{SIP_PORT}"
+
+    def set(self, **settings: str | int) -> None:
+        """Run-time settings: keys of the htable ctl."""
+        for key, value in settings.items():
+            self.control.set("ctl", key, value)
+
+    def admit(self, places: int) -> None:
+        """Room for that many calls at once."""
+        self.set(ceiling=places, places=places)
+
+    def row(self, room: int, *, weight: int = 20, closed: int = 0) -> Row:
+        return Row(self.id, self.uri, f"{self.ip}:{SIP_PORT}", room, closed=closed, weight=weight)
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Puts a routing table in effect."""
+        self._version += 1
+        version = self._version
+        members = "".join(f"{row.id}|{row.uri}|{row.advertise}|{row.weight}\n" for row in rows)
+        levels = "".join(f"{row.room}|{row.received}|{row.closed}\n" for row in rows)
+        self.control.set("rt", f"m{version}.0", members)
+        self.control.set("rt", f"l{version}.0", levels)
+        self.control.set("rt", f"i{version}", f"{version}:1:{version}:1")
+        self.control.set("rt", "ver", version)
+
+    def count(self, name: str) -> int:
+        """A counter of the htable cnt since the last reset."""
+        return self.control.number("cnt", name)
+
+    @property
+    def calls(self) -> int:
+        """Calls in use, as admission counts them."""
+        return self.control.number("use", "calls")
+
+    def networks(self, clients: Sequence[str], gateways: dict[str, str] | None = None) -> None:
+        """Who may use the pool: client networks, and gateways (name → network)."""
+        lines = [f"1 {_network(network)} 0 clients\n" for network in clients]
+        lines += [f"2 {_network(network)} 0 {name}\n" for name, network in (gateways or {}).items()]
+        (self.run / "address.list").write_text("".join(lines))
+        self.control("permissions.addressReload")
+
+
+def _network(cidr: str) -> str:
+    """How the permissions module writes a network."""
+    address, _, bits = cidr.partition("/")
+    return f"{address} {bits or 32}"
+
+
+@contextlib.contextmanager
+def fleet(count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60) -> Iterator[list[Proxy]]:
+    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards."""
+    if shutil.which("bwrap") is None:
+        raise ProxyError("bwrap is missing: apt-get install bubblewrap")
+    root = rootfs()
+    run = Path(tempfile.mkdtemp(prefix="switchboard-", dir="/tmp"))  # short, for UNIX socket paths
+    proxies: list[Proxy] = []
+    try:
+        for number in range(1, count + 1):
+            directory = run / str(number)
+            directory.mkdir(mode=0o777)
+            proxy = Proxy(
+                f"edge-{number:05d}",
+                f"{network}.{number}",
+                directory,
+                root,
+                media=media,
+                media_timeout_seconds=media_timeout_seconds,
+            )
+            proxies.append(proxy)
+            proxy.start()
+        yield proxies
+    finally:
+        for proxy in proxies:
+            proxy.kill()
+        shutil.rmtree(run, ignore_errors=True)

@@ -53,7 +53,7 @@ def choose(proxies: Iterable[Proxy], besides: str | None = None) -> Proxy | None
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """One change of primary, on its way. What each step asks for, again and again until it is seen:
 
-    confirm: the new one has the tick, the whole table and the role `primary` in effect (tick first: see credits.Ticker);
+    confirm: the new one has the tick, the whole table and the role `primary` in effect (tick first: credits.Ticker);
     switch:  the Service points at it (one atomic write);
     demote:  the old one has the role `member` in effect; its next report tells exactly what it had assigned.
     """
@@ -78,7 +78,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def advance(handover: Handover, seen: Seen) -> Handover:
-    """After what is seen: at most one step further, or turned round when the new primary dies on the way."""
+    """After what is seen: at most one step further, or turned round when the new primary dies."""
     if handover.over:
         return handover
     if not seen.new_alive:

@@ -7,7 +7,7 @@
 * proxies that cannot stay (made from an older template, on a node that is being emptied) are replaced one at a time:
   one more is started, one is drained when that is ready, the primary last. Never more than one above the wanted
   number for it, however long the drains take;
-* suspended: none are wanted.
+* suspended: nothing is started or stopped.
 """
 
 from __future__ import annotations
@@ -31,18 +31,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hand_over_to: str | None = None  # the primary has to go: make this one primary first
 
 
-def wanted(spec: PoolSpec) -> int:
-    """The number of proxies that the pool asks for."""
-    return 0 if spec.suspend else spec.replicas
-
-
-def plan(
-    proxies: Sequence[Proxy], *, desired: int, primary: str | None, drain_timeout_seconds: float, now: float
-) -> Plan:
-    """What brings the pool nearer to `desired` proxies of the present template."""
+def plan(proxies: Sequence[Proxy], spec: PoolSpec, *, desired: int, primary: str | None, now: float) -> Plan:
+    """What brings the pool nearer to `desired` proxies of the present template; `primary` is the Service's target."""
+    if spec.suspend:
+        return Plan()
     alive = [proxy for proxy in proxies if proxy.alive]
     failed = [proxy.name for proxy in proxies if proxy.failed and not proxy.terminating]
-    ended = [proxy for proxy in alive if proxy.draining and _ended(proxy, drain_timeout_seconds, now)]
+    ended = [proxy for proxy in alive if proxy.draining and _ended(proxy, spec.drain_timeout_seconds, now)]
     successor = choose(proxies, besides=primary)
     last = desired == 0 and len(alive) == 1
     leaving = {proxy.name for proxy in ended if proxy.name != primary or last}

@@ -1,0 +1,140 @@
+"""The notations of a VoipProxyPool's values: shares, durations, Kubernetes quantities, port ranges, networks, SIP URIs.
+
+Each function returns the value in the unit that its name tells, or raises ValueError with what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from fractions import Fraction
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h)")
+_DURATION_UNITS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|Ki|Mi|Gi|Ti|[eE][+-]?[0-9]{1,2})?")
+_QUANTITY_UNITS: dict[str | None, Fraction] = {
+    None: Fraction(1),
+    "m": Fraction(1, 1000),
+    **{unit: Fraction(1000**power) for power, unit in enumerate(("k", "M", "G", "T"), 1)},
+    **{unit: Fraction(1024**power) for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), 1)},
+}
+_SHARE = re.compile(r"([1-9][0-9]?|100)%")
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
+_SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
+
+HIGHEST_PORT = 65535
+LOWEST_PORT = 1024  # proxies run without privileges
+
+
+def share(text: object) -> float:
+    """`80%` is 0.8."""
+    match = _SHARE.fullmatch(str(text))
+    if match is None:
+        raise ValueError("must be a whole percentage from 1% to 100%, such as 80%")
+    return int(match[1]) / 100
+
+
+def seconds(text: object) -> float:
+    """`500ms` is 0.5."""
+    match = _DURATION.fullmatch(str(text))
+    if match is None:
+        raise ValueError("must be a duration: a whole number and ms, s, m or h, such as 3s")
+    return float(int(match[1]) * _DURATION_UNITS[match[2]])
+
+
+def some_seconds(text: object) -> float:
+    """A duration above zero."""
+    value = seconds(text)
+    if value <= 0:
+        raise ValueError("must be a duration above zero, such as 500ms")
+    return value
+
+
+def whole_seconds(text: object) -> int:
+    """`1h` is 3600; SIP and Kubernetes count whole seconds here."""
+    value = seconds(text)
+    if value != int(value):
+        raise ValueError("must be a duration of whole seconds, such as 2s")
+    return int(value)
+
+
+def quantity(text: object) -> float:
+    """A Kubernetes quantity above zero: `500m` is 0.5, `200M` is 200,000,000."""
+    match = _QUANTITY.fullmatch(str(text))
+    value = Fraction(0)
+    if match is not None:
+        unit = match[2]
+        scale = _QUANTITY_UNITS[unit] if unit in _QUANTITY_UNITS else Fraction(f"1{unit}")
+        value = Fraction(match[1]) * scale
+    if value <= 0:
+        raise ValueError("must be a quantity above zero, such as 2, 500m or 200M")
+    return float(value)
+
+
+def whole(text: object) -> int:
+    """A whole number, not below zero."""
+    if not isinstance(text, int) or isinstance(text, bool) or text < 0:
+        raise ValueError("must be a whole number, not below zero")
+    return text
+
+
+def positive(text: object) -> int:
+    """A whole number above zero."""
+    value = whole(text)
+    if value == 0:
+        raise ValueError("must be above zero")
+    return value
+
+
+def sip_failure(value: object) -> int:
+    """A final SIP status that refuses a call."""
+    status = whole(value)
+    if not 400 <= status <= 699:
+        raise ValueError("must be a SIP status from 400 to 699, such as 503")
+    return status
+
+
+def flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 (all of them raise the same error, for one message)
+    return value
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text, and not empty")
+    return value
+
+
+def ports(text: object) -> tuple[int, int]:
+    """`20000-24999`: first and last, both included."""
+    match = _PORTS.fullmatch(str(text))
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not LOWEST_PORT <= first < last <= HIGHEST_PORT:
+        raise ValueError("must be a range first-last within 1024-65535, such as 20000-24999")
+    return first, last
+
+
+def port(value: object) -> int:
+    if not isinstance(value, int) or not LOWEST_PORT <= value <= HIGHEST_PORT:
+        raise ValueError("must be a port from 1024 to 65535")
+    return value
+
+
+def network(text: object) -> str:
+    """CIDR notation, as it was given."""
+    try:
+        ipaddress.ip_network(str(text))
+    except ValueError as error:
+        raise ValueError("must be a network in CIDR notation without host bits, such as 198.51.100.0/24") from error
+    return str(text)
+
+
+def sip_uri(text: object) -> str:
+    match = _SIP_URI.fullmatch(str(text))
+    if match is None or int(match[1] or 0) > HIGHEST_PORT:
+        raise ValueError("must be a SIP URI sip:[user@]host[:port][;transport=udp|tcp], such as sip:pbx.voice.svc:5060")
+    return str(text)

@@ -1,0 +1,108 @@
+"""What one call costs the primary's CPU, against Kamailio's own dispatcher in the same run.
+
+The Kamailios stand side by side and are loaded in turn by SIPp at the same fixed rate, below saturation. CPU is the
+kernel's figure for all processes of each, during its turn and until its transactions have ended; the ratio is taken
+within each round, and the row is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from tests.bench import sipp
+from tests.bench.context import Context
+from tests.bench.figures import median_ratio
+from tests.bench.kamailio import Kamailio, bare
+from tests.bench.primary import TICK, Primary, alone
+from tests.bench.rows import Goal, Row
+from tests.tools.proxies import Row as TableRow
+
+Mode = Literal["redirect", "forward"]
+
+GOALS: dict[Mode, float] = {"redirect": 1.15, "forward": 1.10}
+RATE: dict[Mode, int] = {"redirect": 2000, "forward": 1000}
+SCENARIO: dict[Mode, str] = {"redirect": "redirected", "forward": "forwarded"}
+TAIL_SECONDS: dict[Mode, float] = {
+    "redirect": 0.0,
+    "forward": 2.3,
+}  # tm frees a transaction wt_timer (2 s) after its answer
+SIZES = (3, 100, 1000)
+OURS, ROUND_ROBIN, CALL_LOAD = "switchboard", "alg 4", "alg 10"
+ADDRESS = {OURS: "127.91.0.1", ROUND_ROBIN: "127.91.0.2", CALL_LOAD: "127.91.0.3"}
+CALLER, ANSWERING = "127.91.0.5", "127.91.0.9"
+WARM_UP_CALLS = 200
+MICROSECONDS = 1e6
+PLENTY = 10**8
+
+
+def measure(context: Context) -> Iterator[Row]:
+    for mode in ("redirect", "forward"):
+        for size in SIZES:
+            context.say(f"cost: {mode}, {size} rows")
+            yield from _compare(context, mode, size)
+
+
+def _compare(context: Context, mode: Mode, size: int) -> Iterator[Row]:
+    rounds, seconds = (1, 1.0) if context.quick else (5, 2.5)
+    calls = int(RATE[mode] * seconds)
+    spent: dict[str, list[float]] = {}
+    work = context.work / f"cost-{mode}-{size}"
+    with contextlib.ExitStack() as stack:
+        running: dict[str, Primary | Kamailio] = {OURS: stack.enter_context(_ours(context, work, mode, size))}
+        for name in (ROUND_ROBIN, CALL_LOAD):
+            running[name] = stack.enter_context(_dispatcher(context, work, mode, size, name))
+        stack.enter_context(sipp.answering(ANSWERING, work))
+        for name in running:
+            _load(mode, ADDRESS[name], WARM_UP_CALLS, work)
+        for _ in range(rounds):
+            for name, kamailio in running.items():
+                before = kamailio.cpu_seconds()
+                _load(mode, ADDRESS[name], calls, work)
+                time.sleep(TAIL_SECONDS[mode])  # what is measured goes on that long
+                spent.setdefault(name, []).append((kamailio.cpu_seconds() - before) / calls * MICROSECONDS)
+    cost = {name: statistics.median(values) for name, values in spent.items()}
+    yield Row(
+        group="cost",
+        what=f"primary's CPU a call against dispatcher alg 4, {mode}, {size} proxies",
+        goal=Goal(GOALS[mode], "x"),
+        value=median_ratio(zip(spent[OURS], spent[ROUND_ROBIN], strict=True)),
+        note=f"{cost[OURS]:.1f} against {cost[ROUND_ROBIN]:.1f} µs a call at {RATE[mode]}/s "
+        f"(alg 10: {cost[CALL_LOAD]:.1f} µs); {rounds} rounds of {calls} calls",
+        details={"microseconds": spent},
+    )
+
+
+def _load(mode: Mode, address: str, calls: int, work: pathlib.Path) -> None:
+    """All calls must succeed: a ratio of failures says nothing."""
+    outcome = sipp.call(SCENARIO[mode], f"{address}:{sipp.PORT}", CALLER, rate=RATE[mode], calls=calls, work=work)
+    if outcome.failed:
+        raise RuntimeError(f"{outcome.failed} of {outcome.calls} calls through {address} failed; see {work}")
+
+
+@contextlib.contextmanager
+def _ours(context: Context, work: pathlib.Path, mode: Mode, size: int) -> Iterator[Primary]:
+    """A primary whose first half of the table is full: what policy `first` leaves behind in a pool at half load."""
+    target = f"{ANSWERING}:{sipp.PORT}"
+    rows = [
+        TableRow(f"edge-{n:05}~{n:08x}", f"sip:{target}", target, 0 if n < size // 2 else PLENTY, closed=TICK - 3)
+        for n in range(size)
+    ]
+    with alone(context.root, work / "ours", ADDRESS[OURS]) as primary:
+        primary.open(mode, rows)
+        yield primary
+
+
+def _dispatcher(
+    context: Context, work: pathlib.Path, mode: Mode, size: int, algorithm: str
+) -> contextlib.AbstractContextManager[Kamailio]:
+    run = work / algorithm.replace(" ", "")
+    run.mkdir(parents=True)
+    lines = (f"1 sip:{ANSWERING}:{sipp.PORT} 0 0 duid=p{n};maxload=0\n" for n in range(size))
+    (run / "destinations.list").write_text("".join(lines))
+    defines = [f'ALG="{algorithm.split()[1]}"', *(["FORWARD"] if mode == "forward" else [])]
+    return bare(context.root, run, "dispatcher.cfg", ADDRESS[algorithm], defines)

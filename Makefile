@@ -8,6 +8,7 @@ CACHE := $(or $(SWITCHBOARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/switch
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 CLUSTER := $(PYTHON) -m e2e.embedded
+IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
 .PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools image
@@ -15,7 +16,7 @@ help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: tools image  ## a real Kubernetes API, the operator, a pool, SIP calls; about a minute when built
-	@$(CLUSTER) -- $(PYTHON) -m e2e.demo
+	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m e2e.demo
 
 test: lint unit sip cluster  ## all tests, with real parts
 
@@ -29,13 +30,14 @@ sip: .venv/ready packages image  ## real Kamailio, rtpengine and SIPp on loopbac
 	@$(PYTEST) tests/sip tests/agent
 
 cluster: tools image  ## the operator on a real Kubernetes API, and one test per claim
-	@$(CLUSTER) -- $(PYTEST) tests/embedded tests/cluster tests/claims
+	@$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims
 
 bench: tools image  ## the goals, measured
-	@$(CLUSTER) -- $(PYTHON) -m tests.bench
+	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m tests.bench
 
 up: tools image  ## leave the demo's cluster running
-	@$(CLUSTER) up
+	@$(CLUSTER) up $(IMAGES)
+	@$(CLUSTER) enter -- $(PYTHON) -m e2e.product install
 
 down: .venv/ready  ## end what `make up` left running
 	@$(CLUSTER) down
@@ -53,4 +55,4 @@ tools: .venv/ready packages
 	@$(CLUSTER) build
 
 image: .venv/ready packages
-	@proxy/rootfs.sh > /dev/null
+	@mkdir -p build && $(PYTHON) -m e2e.product images "$$(proxy/rootfs.sh | tail -n 1)" > build/images.json

@@ -37,7 +37,6 @@ import msgspec
 TICK_SECONDS = 2.0
 CLOSES_AFTER = 3  # ticks
 MAX_LIVE_TICKS = 30  # counters are kept for 120 s; an older row is not trusted (credits.lua)
-PROMPT_SECONDS = 0.5  # a prompt client's call has arrived this long after it was assigned
 BURST = 2.0  # an assigner that died may have assigned this many times its rate since its last report
 
 Counts = Mapping[int, int]  # tick → calls
@@ -48,8 +47,6 @@ class Reported(Protocol):
 
     @property
     def tick(self) -> int: ...
-    @property
-    def sampled_at(self) -> float: ...
     @property
     def received(self) -> Mapping[str, Counts]: ...
 
@@ -80,19 +77,22 @@ class Predecessor(msgspec.Struct, frozen=True, kw_only=True):
     A new assigner starts with each room reduced by `pending` of those before it, until those ticks close.
 
     *Planned hand-over*: its first report after the demotion took effect is exact: `assigned` is complete and
-    `unreported` 0. While both still assign, `until` is infinite and `unreported` holds back what the old one gives.
+    `unreported` 0. Until then `last_tick` is None and `unreported` holds back what it gives meanwhile. (The old one
+    knows nothing of what the new one assigns: that is left to admission for the few requests that still reach it
+    between the switch of the Service and its demotion.)
 
     *Killed*: its last report is what is known. What came after it is bounded, strictly, only by what its last table
     still allowed, which is all the room there is; holding that back would make the pool look empty for 6 s and answer
     503 to every client of a pool that is well, which is worse than a few calls refused and sent on. So `unreported` is
-    an estimate (`expected_unreported`: twice its rate for as long as it was silent), and it is held back only until
-    the proxy reports from `PROMPT_SECONDS` after the loss: a prompt client's call has arrived by then and shows in the
-    room itself. In between, admission keeps the threshold, as always.
+    an estimate (`expected_unreported`: twice its rate for as long as it was silent), a small number, held back until
+    the proxy has seen a tick that was sent after the loss. The new assigner acknowledged one before that and 2 s went
+    by, so a prompt client's call has arrived and shows in the room itself. Should the estimate be too low, admission
+    keeps the threshold, as always.
     """
 
     id: str
     assigned: Mapping[str, Counts]  # proxy id → tick → calls
-    until: float  # when it stopped assigning, on the clock of the readings
+    last_tick: int | None  # the newest tick sent when it stopped assigning; None: it has not
     unreported: int = 0  # at most so many to any one proxy since its last report
 
 
@@ -119,7 +119,7 @@ def spent(before: Predecessor, readings: Mapping[str, Reported]) -> bool:
 
 
 def _settled(before: Predecessor, reading: Reported) -> bool:
-    return reading.sampled_at >= before.until + PROMPT_SECONDS
+    return before.last_tick is not None and reading.tick > before.last_tick
 
 
 class Ticker(msgspec.Struct, frozen=True, kw_only=True):

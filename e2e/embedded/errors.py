@@ -1,0 +1,53 @@
+"""Every error that the embedded cluster raises on purpose.
+
+EmbeddedError
+├── RequirementError     this machine lacks a program or a permission
+├── BuildError           a control-plane binary could not be built
+├── ComponentError       a program of the control plane did not start, or ended
+├── DeadlineError        something that was waited for did not happen in time
+├── ImageError           a Pod names an image that the cluster has not been given
+├── ApiError             the API server refused a request or did not answer
+└── PodSetupError        a Pod's network, volume or environment cannot be made yet; it is tried again
+
+Each message says what was wrong and what to do about it, in one line.
+"""
+
+
+class EmbeddedError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class RequirementError(EmbeddedError):
+    """This machine lacks a program or a permission."""
+
+
+class BuildError(EmbeddedError):
+    """A control-plane binary could not be built."""
+
+
+class ComponentError(EmbeddedError):
+    """A program of the control plane did not start, or ended."""
+
+
+class DeadlineError(EmbeddedError, TimeoutError):
+    """Something that was waited for did not happen in time."""
+
+
+class ImageError(EmbeddedError):
+    """A Pod names an image that the cluster has not been given."""
+
+
+class ApiError(EmbeddedError):
+    """The API server refused a request; `status` is the HTTP status, 0 when it did not answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PodSetupError(EmbeddedError):
+    """A Pod's network, volume or environment cannot be made yet; `reason` is the Event's."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -26,7 +26,7 @@ BIN = "/opt/switchboard/proxy/bin"
 SIP_PORT = 5060
 START_SECONDS = 15
 KEY = "5a" * 32
-MEDIA_PORTS_EACH = 200
+MEDIA_PORTS = "20000-29999"  # the same for all: each has its own address
 
 
 class ProxyError(Exception):
@@ -124,8 +124,6 @@ class Proxy:
         self._root = root
         self._has_media = media
         self._version = 0
-        last = int(ip.rsplit(".", 1)[1])
-        low = 20000 + (last % 100) * MEDIA_PORTS_EACH
         self._environment = {
             "POOL": "test",
             "POD_NAME": name,
@@ -133,7 +131,7 @@ class Proxy:
             "POD_IP": ip,
             "LISTEN": f"udp:{SIP_PORT} tcp:{SIP_PORT}",
             "ADVERTISE": ip,
-            "MEDIA_PORTS": f"{low}-{low + MEDIA_PORTS_EACH - 1}" if media else "",
+            "MEDIA_PORTS": MEDIA_PORTS if media else "",
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
             "RUN_DIR": str(run),
             "NG_ADDRESS": f"{ip}:2223",

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     max_forwards: int
     from_uri: str
     to_uri: str
+    to_tag: str
     call_id: str
     from_tag: str
     cseq: int
@@ -115,11 +116,12 @@ class Phone:
         target = options.get("to") or sip.hop(uri)
         if self.endpoint.protocol == "tcp":
             await self.endpoint.connect(target)
+        to_tag = f";tag={options['to_tag']}" if "to_tag" in options else ""
         caller = options.get("from_uri") or f"sip:{self.user}@example.test"
         fixed = [
             ("Via", via(self.endpoint)),
             ("From", f"<{caller}>;tag={options.get('from_tag') or fresh_tag()}"),
-            ("To", f"<{options.get('to_uri') or uri.partition(';')[0]}>"),
+            ("To", f"<{options.get('to_uri') or uri.partition(';')[0]}>{to_tag}"),
             ("Call-ID", options.get("call_id") or f"{fresh_tag()}@{self.endpoint.address[0]}"),
             ("CSeq", f"{options.get('cseq', 1)} {method}"),
             ("Contact", self.contact),

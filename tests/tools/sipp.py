@@ -1,4 +1,4 @@
-"""SIPp as load and as judge: runs the scenarios in tests/tools/sipp and reads SIPp's own statistics.
+"""SIPp as load and as judge: runs the scenarios in tests/tools/scenarios and reads SIPp's own statistics.
 
     with answerer("127.0.0.60", tmp), caller("127.0.0.2:5060", "127.0.0.50", tmp, calls=100, rate=20) as load:
         result = load.wait(60)
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
-SCENARIOS = Path(__file__).parent / "sipp"
+SCENARIOS = Path(__file__).parent / "scenarios"
 DUMP_SECONDS = 1
 STOP_SECONDS = 5
 

@@ -1,0 +1,49 @@
+"""Five real proxies for all tests of this folder, reset before each; whoever is called; and a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+
+from tests.tools import answers
+from tests.tools.pool import CLIENTS, TARGETS, Pool
+from tests.tools.proxies import Proxy, fleet
+from tests.tools.sip import Phone
+
+
+@pytest.fixture(scope="session")
+def proxies() -> Iterator[Sequence[Proxy]]:
+    with fleet(5, "127.77.1") as started:
+        yield started
+
+
+@pytest.fixture
+async def pool(proxies: Sequence[Proxy]) -> Pool:
+    """The primary and two members; every proxy has room for 100 calls."""
+    pool = Pool(proxies[:3])
+    await pool.reset()
+    return pool
+
+
+@pytest.fixture
+async def big_pool(proxies: Sequence[Proxy]) -> Pool:
+    """The primary and four members."""
+    pool = Pool(proxies)
+    await pool.reset()
+    return pool
+
+
+@pytest.fixture
+async def alice() -> AsyncIterator[Phone]:
+    """A client of the pool."""
+    async with Phone.at(f"{CLIENTS}.1") as phone:
+        yield phone
+
+
+@pytest.fixture
+async def pbx() -> AsyncIterator[Phone]:
+    """Where the pool's one route leads; it rings and answers."""
+    async with Phone.at(f"{TARGETS}.1", 5060, user="pbx") as phone:
+        phone.script = answers.ring_then_answer
+        yield phone

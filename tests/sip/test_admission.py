@@ -1,0 +1,175 @@
+"""Admission is the guarantee: no call is admitted at or above the threshold, and no place is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tools import answers
+from tests.tools.pool import CLIENTS, TARGETS, Pool, idle
+from tests.tools.sessions import Call
+from tests.tools.sip import Phone
+from tests.tools.sipp import answerer, caller
+from tests.tools.wait import until
+
+BURST = 200
+CEILING = 50
+
+
+async def test_burst(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """200 calls at the same instant and 50 places: exactly 50 are admitted, the others are told to come again."""
+    pool.set(ceiling=0, places=0)
+    pool.primary.admit(CEILING)
+    pool.table(BURST)
+    pbx.script = answers.ring
+    calls = await asyncio.gather(*(alice.dial(pool.uri) for _ in range(BURST)))
+    await until(lambda: len(pbx.incoming) + pool.count("saturated") >= BURST, "every call is decided", within=20)
+    assert len(pbx.incoming) == CEILING
+    assert pool.primary.calls == CEILING
+    assert (pool.primary.count("admitted"), pool.count("over")) == (CEILING, 0)
+    ringing = [call for call in calls if not any(p.message.status >= 200 for p in call.transaction.responses)]
+    assert len(ringing) == CEILING
+    assert await asyncio.gather(*(call.cancel() for call in ringing)) == [200] * CEILING
+    await idle(pool.primary, within=10)
+
+
+async def test_burst_sent_on(big_pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A burst beyond one proxy's room is spread by admission alone when the table is stale: no call lost, none over."""
+    pool = big_pool
+    pool.set(ceiling=0, places=0)
+    for proxy in pool.members:
+        proxy.admit(10)
+    pool.table(0, 100, 100, 100, 100)  # the table knows nothing of the ceilings
+    calls = await asyncio.gather(*(alice.call(pool.uri, within=20) for _ in range(40)))
+    assert [call.status for call in calls] == [200] * 40
+    assert [proxy.calls for proxy in pool.proxies] == [0, 10, 10, 10, 10]
+    assert pool.count("over") == 0
+    assert await asyncio.gather(*(call.bye() for call in calls)) == [200] * 40
+    await idle(*pool.proxies)
+
+
+async def bye_of_the_caller(call: Call, _pbx: Phone) -> None:
+    assert await call.result() == 200
+    assert await call.bye() == 200
+
+
+async def bye_of_the_callee(call: Call, pbx: Phone) -> None:
+    assert await call.result() == 200
+    assert await pbx.incoming[0].bye() == 200
+
+
+async def cancelled(call: Call, pbx: Phone) -> None:
+    await call.ringing()
+    assert await call.cancel() == 200
+    assert await call.result() == 487
+
+
+async def refused(call: Call, _pbx: Phone) -> None:
+    assert await call.result() == 486
+
+
+async def moved(call: Call, _pbx: Phone) -> None:
+    assert await call.result(follow=0) == 302
+
+
+async def never_rang(call: Call, _pbx: Phone) -> None:
+    assert await call.result(within=15) >= 400
+
+
+ENDINGS: list[tuple[answers.Script, Callable[[Call, Phone], Awaitable[None]]]] = [
+    (answers.ring_then_answer, bye_of_the_caller),
+    (answers.ring_then_answer, bye_of_the_callee),
+    (answers.ring, cancelled),
+    (answers.refuse(486), refused),
+    (answers.refuse(302, (("Contact", "<sip:carol@127.77.50.77:5060>"),)), moved),
+    (answers.silence, never_rang),
+]
+
+
+@pytest.mark.parametrize(("script", "ending"), ENDINGS, ids=[ending.__name__ for _, ending in ENDINGS])
+async def test_place_given_back(
+    pool: Pool,
+    alice: Phone,
+    pbx: Phone,
+    script: answers.Script,
+    ending: Callable[[Call, Phone], Awaitable[None]],
+) -> None:
+    """However a call ends, its place is free afterwards, once and not twice: with one place, the next call gets it."""
+    pool.set(ceiling=0, places=0)
+    pool.members[0].admit(1)
+    pool.table(0, 100)
+    pbx.script = script
+    await ending(await alice.dial(pool.uri), pbx)
+    await idle(pool.members[0])
+    pbx.script = answers.ring_then_answer
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert (await alice.call(pool.uri)).status == 503
+    assert await call.bye() == 200
+    await idle(pool.members[0])
+    assert pool.count("over") == 0
+
+
+@pytest.mark.parametrize("wrong", [-3, 7])
+async def test_counter_is_reconciled(pool: Pool, alice: Phone, pbx: Phone, wrong: int) -> None:
+    """A count that has drifted from the dialog table, in either direction, is put right by Kamailio itself."""
+    pool.table(0, 100)
+    call = await alice.call(pool.uri)
+    member = pool.members[0]
+    member.control.set("use", "calls", 1 + wrong)
+    await until(lambda: member.calls == 1, "the count is what the dialog table says", within=30)
+    assert await call.bye() == 200
+    await idle(member)
+
+
+async def test_drain(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A draining proxy takes no new call, whatever the table says, and carries those it has to their end."""
+    pool.table(0, 100, 100)
+    old = await alice.call(pool.uri)
+    pool.members[0].set(drain=1)
+    new = await alice.call(pool.uri)
+    assert new.status == 200
+    assert [incoming.served_by for incoming in pbx.incoming] == [pool.members[0].ip, pool.members[1].ip]
+    assert (await old.request("INVITE", body=old.sdp)).message.status == 200
+    assert await old.bye() == 200
+    assert await new.bye() == 200
+    await idle(*pool.members)
+
+
+async def test_media_down(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A proxy whose agent says that media cannot be relayed passes new calls on."""
+    pool.table(0, 100, 100)
+    pool.members[0].set(media=0)
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert pbx.incoming[0].served_by == pool.members[1].ip
+    assert await call.bye() == 200
+
+
+async def test_not_ready(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A proxy that its agent has not set up yet serves nobody."""
+    pool.primary.set(ready=0)
+    assert (await alice.call(pool.uri)).status == 503
+    assert pbx.incoming == []
+
+
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_load(pool: Pool, tmp_path: Path, mode: str) -> None:
+    """300 calls of SIPp at 60 a second over three proxies: all are answered and ended, no place is over or lost."""
+    pool.set(mode=mode)
+    pool.table(300, 300, 300)
+    with (
+        answerer(f"{TARGETS}.1", tmp_path, ring_seconds=0.2),
+        caller(
+            f"{pool.primary.ip}:5060", f"{CLIENTS}.20", tmp_path, calls=300, rate=60, hold_seconds=1, user="echo"
+        ) as load,
+    ):
+        result = await asyncio.to_thread(load.wait, 60)
+    assert (result.offered, result.completed, result.failed, result.refused) == (300, 300, 0, 0), load.errors()
+    assert result.redirected == pool.count("redirected")
+    assert pool.count("admitted") == 300
+    assert pool.count("over") == 0
+    await idle(*pool.proxies)

@@ -1,0 +1,104 @@
+"""Hand-over: the Service points at a new primary while calls ring at the one before; they notice nothing.
+
+A client keeps its address and transaction when the Service moves; so here it goes on at the new primary's address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.tools import answers
+from tests.tools.message import Address
+from tests.tools.pool import Pool, idle
+from tests.tools.sessions import Call
+from tests.tools.sip import Phone
+from tests.tools.wait import until
+
+Ringing = tuple[Call, Address, asyncio.Event]  # the call, where the new primary is, and what makes it answered
+
+
+@pytest.fixture
+async def ringing(pool: Pool, alice: Phone, pbx: Phone) -> AsyncIterator[Ringing]:
+    """A call that rings, assigned by the old primary and served by the third proxy; the second is primary by now."""
+    old, new, serving = pool.proxies
+    answered = asyncio.Event()
+    pbx.script = answers.answer_when(answered)
+    pool.primary.table([serving.row(5, closed=7)])
+    call = await alice.dial(pool.uri)
+    await call.ringing()
+    old.set(role="member")
+    new.set(role="primary", prev=old.uri)
+    yield call, (new.ip, 5060), answered
+    await idle(*pool.proxies)
+
+
+async def test_cancel(ringing: Ringing, pbx: Phone) -> None:
+    """A CANCEL that reaches the new primary ends the call that the old one assigned."""
+    call, new, _ = ringing
+    assert await call.cancel(to=new) == 200
+    assert await call.result() == 487
+    assert pbx.incoming[0].cancelled.is_set()
+
+
+async def test_late_answer(ringing: Ringing) -> None:
+    """A call answered after the hand-over is acknowledged, talks and ends as if nothing had happened."""
+    call, _, answered = ringing
+    answered.set()
+    assert await call.result() == 200
+    assert (await call.request("INVITE", body=call.sdp)).message.status == 200
+    assert await call.bye() == 200
+
+
+async def test_repeated_invite(ringing: Ringing, alice: Phone, pool: Pool, pbx: Phone) -> None:
+    """An INVITE that is sent again and reaches the new primary is not taken for a new call."""
+    call, new, answered = ringing
+    before = len(alice.log)
+    await alice.endpoint.send(call.transaction.request, new)
+    await alice.endpoint.until(lambda packet: 100 <= packet.message.status < 200, since=before)
+    assert pool.count("assigned") == pool.count("admitted") == 1
+    assert len(pbx.incoming) == 1
+    answered.set()
+    assert await call.result() == 200
+    assert await call.bye() == 200
+
+
+async def test_acknowledged_refusal(ringing: Ringing, alice: Phone, pbx: Phone) -> None:
+    """The ACK for a refusal, which goes where the INVITE went, stops the old primary's repetitions."""
+    call, new, _ = ringing
+    call.transaction.to = new
+    await pbx.incoming[0].reply(486)
+    assert await call.result() == 486
+    finals = [packet for packet in alice.log if packet.message.status == 486]
+    await asyncio.sleep(1.2)  # two of the old primary's repetitions would have come by now
+    assert len([packet for packet in alice.log if packet.message.status == 486]) <= len(finals) + 1
+
+
+async def test_new_calls(ringing: Ringing, alice: Phone, pool: Pool) -> None:
+    """Meanwhile fresh calls are the new primary's own to assign."""
+    call, new, answered = ringing
+    answered.set()
+    assert await call.result() == 200
+    fresh = await alice.call(f"sip:echo@{new[0]}:5060")
+    assert fresh.status == 200
+    assert pool.members[0].count("assigned") == 1
+    assert [await one.bye() for one in (call, fresh)] == [200, 200]
+
+
+async def test_connection_outlives_the_hand_over(pool: Pool, pbx: Phone) -> None:
+    """A TCP client stays connected to the old primary: its next call goes on to the new one, which assigns it."""
+    old, new, _ = pool.proxies
+    async with Phone.at("127.77.50.7", protocol="tcp") as carol:
+        first = await carol.call(pool.uri)
+        assert await first.bye() == 200
+        old.set(role="member")
+        new.set(role="primary", prev=old.uri)
+        for proxy in pool.proxies:
+            proxy.control.set("ctl", "primary", new.uri)
+        second = await carol.call(pool.uri)
+        assert second.status == 200
+        assert new.count("assigned") == 1
+        assert await second.bye() == 200
+    await until(lambda: all(proxy.calls == 0 for proxy in pool.proxies), "every place is given back")

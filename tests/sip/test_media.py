@@ -1,0 +1,169 @@
+"""Voice and video through rtpengine, and what becomes of calls when media fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.tools import answers
+from tests.tools.pool import CLIENTS, TARGETS, Pool, idle
+from tests.tools.proxies import Proxy, fleet
+from tests.tools.rtp import Media, streams
+from tests.tools.sessions import Incoming
+from tests.tools.sip import Phone
+from tests.tools.wait import until
+
+PACKETS = 40
+MEDIA_TIMEOUT_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Microphone, camera, loudspeaker and screen of both ends."""
+
+    mine: Media
+    theirs: Media
+
+    async def talk(self, mine_to: str, theirs_to: str) -> None:
+        """Both send, to where an SDP tells them; every packet must arrive."""
+        await asyncio.gather(self.mine.send(mine_to, PACKETS), self.theirs.send(theirs_to, PACKETS))
+        await until(self._all_there, "every packet has arrived")
+
+    def _all_there(self) -> bool:
+        counts = [*self.mine.counts().values(), *self.theirs.counts().values()]
+        return all(received >= sent for sent, received in counts)
+
+
+@pytest.fixture
+async def ends(pbx: Phone) -> AsyncIterator[Ends]:
+    async with Media.at(f"{CLIENTS}.1") as mine, Media.at(f"{TARGETS}.1") as theirs:
+
+        async def script(call: Incoming) -> None:
+            call.sdp = theirs.sdp
+            await answers.ring_then_answer(call)
+
+        pbx.script = script
+        yield Ends(mine, theirs)
+
+
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_relayed(pool: Pool, alice: Phone, pbx: Phone, ends: Ends, mode: str) -> None:
+    """Voice and video go both ways through the serving proxy, and not a packet is lost."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    call = await alice.call(pool.uri, body=ends.mine.sdp)
+    incoming = pbx.incoming[0]
+    serving = pool.members[0].ip
+    assert {ip for ip, _ in streams(call.remote_sdp).values()} == {serving}
+    assert {ip for ip, _ in streams(incoming.remote_sdp).values()} == {serving}
+    await ends.talk(call.remote_sdp, incoming.remote_sdp)
+    assert {stream.sources.pop()[0] for stream in ends.mine.streams.values()} == {serving}
+    assert {kind: received for kind, (_, received) in ends.mine.counts().items()} == {
+        "audio": PACKETS,
+        "video": PACKETS,
+    }
+    assert await call.bye() == 200
+
+
+async def test_early_media(pool: Pool, alice: Phone, pbx: Phone, ends: Ends) -> None:
+    """An announcement before the answer (183 with SDP) is heard, and the call goes on with the same media."""
+    answered = asyncio.Event()
+
+    async def script(call: Incoming) -> None:
+        call.sdp = ends.theirs.sdp
+        await answers.early_media(answered)(call)
+
+    pbx.script = script
+    pool.table(0, 5)
+    call = await alice.dial(pool.uri, body=ends.mine.sdp)
+    progress = await call.ringing()
+    assert progress.message.status == 183
+    assert {ip for ip, _ in streams(progress.message.body).values()} == {pool.members[0].ip}
+    await ends.talk(progress.message.body, pbx.incoming[0].remote_sdp)
+    answered.set()
+    assert await call.result() == 200
+    assert streams(call.final.body) == streams(progress.message.body)
+    await ends.talk(call.final.body, pbx.incoming[0].remote_sdp)
+    assert await call.bye() == 200
+
+
+async def test_hold(pool: Pool, alice: Phone, pbx: Phone, ends: Ends) -> None:
+    """A re-INVITE changes the media (here: hold and back) and it goes on being relayed."""
+    pool.table(0, 5)
+    call = await alice.call(pool.uri, body=ends.mine.sdp)
+    held = await call.request("INVITE", body=ends.mine.sdp.replace("sendrecv", "sendonly"))
+    assert held.message.status == 200
+    assert "a=sendonly" in pbx.incoming[0].remote_sdp
+    assert (await call.request("INVITE", body=ends.mine.sdp)).message.status == 200
+    await ends.talk(call.remote_sdp, pbx.incoming[0].remote_sdp)
+    assert await call.bye() == 200
+
+
+async def test_call_without_offer(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """An INVITE without SDP is a call as well; the callee's offer and the ACK's answer pass through rtpengine."""
+    pool.table(0, 5)
+    transaction = await alice.request("INVITE", pool.uri)
+    answer = await transaction.final()
+    assert answer.message.status == 200
+    assert {ip for ip, _ in streams(answer.message.body).values()} == {pool.members[0].ip}
+
+
+@pytest.mark.parametrize("failure", ["crashed", "hung"])
+async def test_rtpengine_fails(pool: Pool, alice: Phone, pbx: Phone, failure: str) -> None:
+    """A proxy whose rtpengine has crashed or hangs passes new calls on at once; no call is lost by it."""
+    pool.table(0, 100, 100)
+    broken = pool.members[0]
+    assert broken.media is not None
+    if failure == "crashed":
+        broken.media.kill()
+    else:
+        broken.media.freeze()
+    try:
+        started = asyncio.get_running_loop().time()
+        calls = [await alice.call(pool.uri) for _ in range(3)]
+        assert [call.status for call in calls] == [200] * 3
+        assert asyncio.get_running_loop().time() - started < 4
+        assert {incoming.served_by for incoming in pbx.incoming} == {pool.members[1].ip}
+        assert [await call.bye() for call in calls] == [200] * 3
+        await idle(*pool.proxies)
+    finally:
+        if failure == "hung":
+            broken.media.freeze(frozen=False)
+        else:
+            broken.start_media()
+
+
+async def test_rtpengine_crashes_during_a_call(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A call whose rtpengine crashes can still be ended properly, and its place is given back."""
+    pool.table(0, 100)
+    call = await alice.call(pool.uri)
+    media = pool.members[0].media
+    assert media is not None
+    media.kill()
+    try:
+        assert await call.bye() == 200
+        await idle(pool.members[0])
+    finally:
+        pool.members[0].start_media()
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Proxy]:
+    """A proxy that gives a call without media up soon."""
+    with fleet(1, "127.77.2", media_timeout_seconds=MEDIA_TIMEOUT_SECONDS) as (proxy,):
+        yield proxy
+
+
+async def test_media_timeout(impatient: Proxy, alice: Phone, pbx: Phone) -> None:
+    """A call whose both ends have vanished without a BYE ends when its media has been silent for media.timeout."""
+    pool = Pool([impatient])
+    await pool.reset()
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert impatient.calls == 1
+    await idle(impatient, within=MEDIA_TIMEOUT_SECONDS + 15)
+    await alice.expect("BYE")
+    await pbx.expect("BYE")

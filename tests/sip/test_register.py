@@ -1,0 +1,57 @@
+"""REGISTER goes on to the routes' registrar, by way of the proxy that the pool assigns."""
+
+from __future__ import annotations
+
+from tests.tools.message import hop, uri_in
+from tests.tools.pool import ALIAS, Pool, contact, idle
+from tests.tools.sip import Phone
+
+
+async def test_redirected(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """The reply to a REGISTER gives the client the identity of a proxy below the threshold; followed, it registers."""
+    pool.set(mode="redirect")
+    pool.table(0, 5)
+    first = await (await alice.request("REGISTER", f"sip:{ALIAS}", to=(pool.primary.ip, 5060))).final()
+    assert first.message.status == 302
+    target = contact(first)
+    assert hop(target)[0] == pool.members[0].ip
+    second = await (await alice.request("REGISTER", target, cseq=2)).final()
+    assert second.message.status == 200
+    assert pbx.requests("REGISTER")[0].source[0] == pool.members[0].ip
+
+
+async def test_forwarded(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """Forwarded, it arrives with a Path by which calls find their way back; the registrar's answer comes through."""
+    pool.table(0, 5)
+    answer = await (
+        await alice.request("REGISTER", f"sip:{ALIAS}", to=(pool.primary.ip, 5060), headers=[("Supported", "path")])
+    ).final()
+    assert answer.message.status == 200
+    assert uri_in(answer.message.header("Contact")) == alice.uri
+    register = pbx.requests("REGISTER")[0]
+    assert register.source[0] == pool.members[0].ip
+    hosts = [hop(uri_in(path))[0] for path in register.message.all("Path")]
+    assert hosts
+    assert set(hosts) <= {proxy.ip for proxy in pool.proxies}
+    assert register.message.having("X-VP-") == ()
+
+
+async def test_refusal(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """The registrar's challenge reaches the client, with what it needs to answer it."""
+    pool.table(0, 5)
+    pbx.answers["REGISTER"] = 401
+    pbx.answer_headers["REGISTER"] = (("WWW-Authenticate", 'Digest realm="example.test", nonce="n"'),)
+    answer = await (await alice.request("REGISTER", f"sip:{ALIAS}", to=(pool.primary.ip, 5060))).final()
+    assert answer.message.status == 401
+    assert "nonce" in answer.message.header("WWW-Authenticate")
+
+
+async def test_costs_no_call(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """Only calls use credits and places: registrations follow the same choice and cost nothing."""
+    pool.table(0, 1)
+    for _ in range(3):
+        answer = await (await alice.request("REGISTER", f"sip:{ALIAS}", to=(pool.primary.ip, 5060))).final()
+        assert answer.message.status == 200
+    assert pool.count("assigned") == pool.count("admitted") == 0
+    assert pool.primary.control.dump("ast") == {}
+    await idle(*pool.proxies)

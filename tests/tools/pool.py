@@ -1,0 +1,136 @@
+"""A pool of real proxies as its agents would have set it up, back to the same state before each test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.tools.message import uri_in
+from tests.tools.proxies import KEY, Proxy, Row
+from tests.tools.transport import Packet
+from tests.tools.wait import until
+
+CLIENTS = "127.77.50"  # client network, /24
+GATEWAYS = {"pstn-1": "127.77.60.0/24", "voip-1": "127.77.61.0/24"}
+TARGETS = "127.77.40"  # where routes lead: PBX, trunk, registrar
+PEER = "127.77.1.99"  # for a phone that plays a proxy
+TICK = 10
+CLOSED = 7
+ALIAS = "voice.example.test"
+TABLES_OF_COUNTS = ("ast", "rcv", "cnt")
+TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The first proxy is the primary, the others are members in the table's order."""
+
+    proxies: Sequence[Proxy]
+
+    @property
+    def primary(self) -> Proxy:
+        return self.proxies[0]
+
+    @property
+    def members(self) -> Sequence[Proxy]:
+        return self.proxies[1:]
+
+    @property
+    def uri(self) -> str:
+        """What a client calls."""
+        return f"sip:echo@{self.primary.ip}:5060"
+
+    def by_ip(self, ip: str) -> Proxy:
+        return next(proxy for proxy in self.proxies if proxy.ip == ip)
+
+    def rows(self, *rooms: int) -> list[Row]:
+        """A row for each of the first proxies, the primary first; one without a room has no row."""
+        return [proxy.row(room, closed=CLOSED) for proxy, room in zip(self.proxies, rooms, strict=False)]
+
+    def table(self, *rooms: int) -> None:
+        """The same table everywhere: the full one at the primary, the short list at the members."""
+        rows = self.rows(*rooms)
+        for proxy in self.proxies:
+            proxy.table(rows)
+
+    def peer(self, ip: str, room: int) -> Row:
+        """Makes whoever is at that address a proxy of the pool, in the eyes of the real ones; the row for its table."""
+        name = f"edge-{ip.rsplit('.', maxsplit=1)[1]:0>5}"
+        for proxy in self.proxies:
+            proxy.control.set("peer", ip, name)
+        return Row(f"{name}~00000001", f"sip:{ip}:5060", f"{ip}:5060", room, closed=CLOSED)
+
+    def set(self, **settings: str | int) -> None:
+        for proxy in self.proxies:
+            proxy.set(**settings)
+
+    def routes(self, *routes: str) -> None:
+        """Routes as the agent writes them: `name|prefix|target target ...`."""
+        for proxy in self.proxies:
+            proxy.control("htable.flush", "route")
+            for number, route in enumerate(routes, 1):
+                proxy.control.set("route", str(number), route)
+            proxy.control.set("route", "n", len(routes))
+
+    def gateway_mode(self, name: str, mode: str) -> None:
+        for proxy in self.proxies:
+            proxy.control.set("gw", name, f"{name.split('-', maxsplit=1)[0]}|{mode}")
+
+    def count(self, name: str) -> int:
+        """A counter of all proxies together."""
+        return sum(proxy.count(name) for proxy in self.proxies)
+
+    async def reset(self) -> None:
+        for proxy in self.proxies:
+            await _revive(proxy)
+        for proxy in self.proxies:
+            self._reset(proxy)
+        self.routes(f"pbx||sip:{TARGETS}.1:5060")
+        for name in GATEWAYS:
+            self.gateway_mode(name, "")
+        self.table(*(100 for _ in self.proxies))
+        self.set(ready=1)
+
+    def _reset(self, proxy: Proxy) -> None:
+        for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS):
+            proxy.control("htable.flush", table)
+        proxy.networks([f"{CLIENTS}.0/24"], GATEWAYS)
+        for peer in self.proxies:
+            if peer is not proxy:
+                proxy.control.set("peer", peer.ip, peer.name)
+        for host in (ALIAS, self.primary.ip):
+            proxy.control.set("alias", host, 1)
+        proxy.set(
+            key=KEY, mode="forward", policy="first", hops=5, status=503, retry=2, drain=0, media=1, tick=TICK, prev=""
+        )
+        proxy.set(role="primary" if proxy is self.primary else "member")
+        proxy.admit(100)
+
+
+async def _revive(proxy: Proxy) -> None:
+    """A proxy that a test killed, or left with calls, starts anew."""
+    if proxy.alive:
+        try:
+            await until(lambda: proxy.calls == 0, "no calls of the test before", within=1)
+        except AssertionError:
+            pass
+        else:
+            return
+    proxy.kill()
+    proxy.start()
+
+
+async def idle(*proxies: Proxy, within: float = 5) -> None:
+    """Every place is given back."""
+    for proxy in proxies:
+        await until(lambda proxy=proxy: proxy.calls == 0, f"{proxy.name} has no calls", within)
+
+
+def contact(packet: Packet) -> str:
+    """The URI of a 302's Contact."""
+    return uri_in(packet.message.all("Contact")[0])
+
+
+def token(packet: Packet) -> str:
+    """The assignment token that a forwarded request carries."""
+    return packet.message.header("X-VP-Token")

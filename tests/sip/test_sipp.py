@@ -49,3 +49,12 @@ async def test_refusals(tmp_path: Path) -> None:
     assert (failed.offered, failed.refused, failed.failed) == (5, 0, 5)
     assert failed.causes == {"UnexpectedMessage": 5}
     assert (refused + failed).offered == 10
+
+
+async def test_ringing_lost(tmp_path: Path) -> None:
+    """An attempt that rings and then hears nothing more counts as ringing_lost, not as failed."""
+    async with Phone.at(CALLED, 5060, user="pool") as pool:
+        pool.script = answers.ring
+        with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=3, rate=50, ring_limit_seconds=0.3) as load:
+            result = await asyncio.to_thread(load.wait, 20)
+    assert (result.offered, result.ringing_lost, result.failed, result.completed) == (3, 3, 0, 0)

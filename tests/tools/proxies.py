@@ -23,6 +23,7 @@ from tests.tools.control import Control, ControlError
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = "/opt/switchboard/proxy/bin"
+RUN_DIR = "/run/switchboard"
 SIP_PORT = 5060
 START_SECONDS = 15
 KEY = "5a" * 32
@@ -73,7 +74,7 @@ class Program:
                 "--dev",
                 "/dev",
             ),
-            *("--tmpfs", "/tmp", "--bind", str(run), str(run)),  # noqa: S108  # the sandbox's own /tmp
+            *("--tmpfs", "/tmp", "--bind", str(run), RUN_DIR),  # noqa: S108  # the sandbox's own /tmp
             *("--ro-bind", str(PROJECT / "operator"), "/opt/switchboard/operator"),
             *("--ro-bind", str(PROJECT / "proxy"), "/opt/switchboard/proxy"),
             *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -133,7 +134,7 @@ class Proxy:
             "ADVERTISE": ip,
             "MEDIA_PORTS": MEDIA_PORTS if media else "",
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
-            "RUN_DIR": str(run),
+            "RUN_DIR": RUN_DIR,
             "NG_ADDRESS": f"{ip}:2223",
         }
         self.control: Control

@@ -94,15 +94,22 @@ def parse(row: dict[str, str]) -> Statistics:
 class Sipp:
     """One running SIPp; a context manager that stops it."""
 
-    def __init__(self, scenario: str, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, scenario: str, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = (), **values: int
+    ) -> None:
         if shutil.which("sipp") is None:
             raise SippError("sipp is missing: apt-get install sip-tester")
         self.directory = directory
         self._name = f"{scenario}-{next(_serial)}"
         self._statistics = directory / f"{self._name}.csv"
+        text = (SCENARIOS / f"{scenario}.xml").read_text()
+        for name, value in values.items():  # SIPp takes no variables for time-outs
+            text = text.replace(f"@{name}@", str(value))
+        own = directory / f"{self._name}.xml"
+        own.write_text(text)
         command = [
             *prefix,
-            *("sipp", "-sf", str(SCENARIOS / f"{scenario}.xml"), *arguments),
+            *("sipp", "-sf", str(own), *arguments),
             *("-nostdin", "-trace_stat", "-stf", str(self._statistics), "-fd", str(DUMP_SECONDS)),
             *("-trace_err", "-error_file", str(directory / f"{self._name}.errors")),
         ]
@@ -166,18 +173,23 @@ def caller(  # each argument is one knob of the load
     rate: float,
     hold_seconds: float = 1.0,
     lost: float = 0.0,
+    ring_limit_seconds: float = 10.0,
     user: str = "echo",
     port: int = 5060,
     transport: str = "u1",
     prefix: Sequence[str] = (),
 ) -> Sipp:
-    """`calls` calls to `target`, `rate` a second; the share `lost` of those redirected hang up instead of following."""
+    """`calls` calls to `target`, `rate` a second.
+
+    The share `lost` of those redirected hang up instead of following; one that had a provisional answer, and nothing
+    for `ring_limit_seconds` after, counts as ringing_lost.
+    """
     arguments = [
         *(target, "-i", ip, "-mi", ip, "-p", str(port), "-s", user, "-t", transport),
         *("-m", str(calls), "-r", str(max(1, round(rate * 10))), "-rp", "10s", "-l", str(calls)),
         *("-d", str(round(hold_seconds * 1000)), "-set", "lost_text", str(lost)),
     ]
-    return Sipp("caller", directory, arguments, prefix)
+    return Sipp("caller", directory, arguments, prefix, RING_LIMIT_MS=round(ring_limit_seconds * 1000))
 
 
 def answerer(

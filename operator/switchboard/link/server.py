@@ -1,7 +1,8 @@
 """The agent's end of a link: lets listeners in, hands them reports, and has their commands carried out.
 
-One session for each kind of listener: the operator (it may command) and a peer (the primary's agent in peer mode; it
-may read). A newer session of a kind takes the place of the older one, whose other end may be gone without a word.
+One session for each kind of listener: the operator, who may command, and a peer, the primary's agent in peer mode, who
+may read, and send ticks while no operator is linked: without ticks the places of calls that never arrived would stay
+taken. A newer session of a kind takes the place of the older one, whose other end may be gone without a word.
 
 What a listener was told to wait for is done even if it goes away: commands that were accepted before its session ended
 are carried out, and only their acks are lost. Commands are carried out one at a time, in the order they came.
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from switchboard.errors import MessageError, StaleTermError, SwitchboardError
 from switchboard.link.codec import decode_to_agent, encode
-from switchboard.link.messages import MAX_MESSAGE_BYTES, Ack, Command, Hello, Report, RequestReport
+from switchboard.link.messages import MAX_MESSAGE_BYTES, Ack, Command, Hello, Report, RequestReport, Tick
 from switchboard.link.tls import Identity, RoleOnLink, identify
 
 HEARTBEAT_SECONDS = 2.0  # as in link/client
@@ -26,6 +29,7 @@ COMMANDS_MAX = 64  # waiting; an operator waits for acks long before that
 CLOSE_SECONDS = 2.0
 FRAMES_MAX = 256  # unsent; two minutes of reports to a listener that does not read
 CODE_SUPERSEDED = 4001
+PEER_REFUSED = "refused: a peer may read reports, and send ticks while no operator is linked"
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +52,15 @@ class Session:
     """One listener's connection, from after its handshake to its end."""
 
     def __init__(
-        self, who: Identity, socket: web.WebSocketResponse, transport: asyncio.WriteTransport, proxy: Proxy
+        self,
+        who: Identity,
+        socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
+        proxy: Proxy,
+        may: Callable[[Command], bool],
     ) -> None:
         self.who = who
+        self._may = may
         self._socket = socket
         self._transport = transport
         self._proxy = proxy
@@ -104,8 +114,8 @@ class Session:
                 return
             if isinstance(message, RequestReport):
                 self._proxy.report_to(self)
-            elif self.who.role != "operator":
-                self.send(encode(Ack(id=message.id, error="refused: a peer may read reports and nothing else")))
+            elif not self._may(message):
+                self.send(encode(Ack(id=message.id, error=PEER_REFUSED)))
             elif self._commands.full():
                 self.close(WSCloseCode.TRY_AGAIN_LATER, f"more than {COMMANDS_MAX} commands without waiting for an ack")
                 return
@@ -163,7 +173,7 @@ class LinkServer:
             heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_SECONDS / 2
         )
         await socket.prepare(request)
-        session = Session(who, socket, transport, self._proxy)
+        session = Session(who, socket, transport, self._proxy, partial(self._may, who))
         session.send(encode(self._proxy.hello()))
         previous = self._sessions.get(who.role)
         self._sessions[who.role] = session
@@ -188,6 +198,9 @@ class LinkServer:
             mine = self._allowed[who.role]
             raise web.HTTPForbidden(text=f"the client certificate is for {who.san}; {mine.san} is required\n")
         return who
+
+    def _may(self, who: Identity, command: Command) -> bool:
+        return who.role == "operator" or (isinstance(command, Tick) and not self.has_operator)
 
     async def close(self) -> None:
         """End every session, so that a listener sees at once that this agent stops."""

@@ -6,7 +6,7 @@ import pytest
 
 from switchboard.errors import ConfigurationError, MessageError
 from switchboard.link.client import Target, next_id
-from switchboard.link.messages import Tick
+from switchboard.link.messages import Drain, Tick
 from switchboard.link.tls import Credentials, Identity, Keyring, identify
 from tests.unit.link.certificates import DAY, Authority
 from tests.unit.link.ends import AGENT_SAN, OPERATOR_SAN, Agent, Ear, hello, listening, serving
@@ -40,17 +40,34 @@ def test_other_names_are_nobody(name: tuple[str, str]) -> None:
     assert identify(None) is None
 
 
-async def test_a_peer_may_read_and_nothing_else(agent: Agent, ear: Ear, agent_credentials: Credentials) -> None:
+async def test_a_peer_may_read_and_not_command(agent: Agent, ear: Ear, agent_credentials: Credentials) -> None:
     """Another proxy's agent hears reports; its commands are refused, and the link stays."""
     async with listening(agent.address, agent_credentials.client_context, ear) as link:
         await ear.until(lambda: ear.reports)
         await link.request_report()
         await ear.until(lambda: len(ear.reports) == 2)
-        ack = await link.send(Tick(id=next_id(), term=9, tick=9))
-        assert ack.error == "refused: a peer may read reports and nothing else"
+        ack = await link.send(Drain(id=next_id(), term=9, draining=True))
+        assert ack.error == "refused: a peer may read reports, and send ticks while no operator is linked"
         assert agent.commands == []
         assert not agent.server.has_operator
         assert agent.server.has_listener
+
+
+async def test_a_peer_ticks_only_while_no_operator_is_linked(
+    agent: Agent, ear: Ear, agent_credentials: Credentials, operator_credentials: Credentials
+) -> None:
+    """Without an operator the primary's agent may go on with the ticks; with one it may not."""
+    async with listening(agent.address, agent_credentials.client_context, ear) as peer:
+        await ear.until(lambda: ear.reports)
+        tick = Tick(id=next_id(), term=9, tick=9)
+        ack = await peer.send(tick)
+        assert ack.error is None
+        operator = Ear()
+        async with listening(agent.address, operator_credentials.client_context, operator):
+            await operator.until(lambda: operator.reports)
+            ack = await peer.send(Tick(id=next_id(), term=9, tick=10))
+            assert ack.error == "refused: a peer may read reports, and send ticks while no operator is linked"
+    assert agent.commands == [tick]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,235 @@
+"""The agent beside each proxy: measures it, reports, and brings into effect what it is told.
+
+    switchboard-agent                  the agent itself
+    switchboard-agent drain [--wait]   the pod's preStop: no new calls from now on; wait for those there are to end
+
+Its parts run side by side in one event loop: the sampler's loop (read Kamailio, adjust admission, report), rtpengine's,
+the HTTPS server with the links, a look now and then at certificates and deadlines, and peer mode while no operator is
+linked. Whatever happens to Kamailio, rtpengine or the operator, the agent goes on; it ends only by a signal, or by an
+error that a restart may mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from switchboard.agent.apply import Applier
+from switchboard.agent.drain import Drain, drain
+from switchboard.agent.environment import AGENT_PORT, Environment
+from switchboard.agent.http import application, helper_application
+from switchboard.agent.kamailio import Kamailio
+from switchboard.agent.metrics import Metrics
+from switchboard.agent.mounted import Mounted
+from switchboard.agent.peers import SILENT_PERIODS, PeerMode
+from switchboard.agent.processes import Processes
+from switchboard.agent.reporter import Reporter
+from switchboard.agent.rtpengine import Rtpengine
+from switchboard.agent.sampler import SAMPLE_SECONDS, Sampler
+from switchboard.errors import ConfigurationError, KamailioError, SwitchboardError
+from switchboard.link.codec import encode
+from switchboard.link.messages import PROTOCOL, Command, Hello
+from switchboard.link.server import LinkServer, Session
+from switchboard.link.tls import Keyring
+
+LOOK_SECONDS = 5.0  # at certificates on disk, and at what holds for a time only
+WATCH_SECONDS = 0.1  # at whether an operator is linked
+
+_log = logging.getLogger("switchboard.agent")
+
+
+class Agent:
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._keyring = Keyring(environment.tls)
+        self._kamailio = Kamailio(environment.run / "kamailio.sock")
+        self._awake = asyncio.Event()
+        self._rtpengine = Rtpengine(environment.media_address, self._awake.set) if environment.media else None
+        self._sampler = Sampler(self._kamailio, Processes(environment.proxy), self._rtpengine)
+        self._applier = Applier(environment, self._kamailio, self._sampler.admission)
+        self._links = LinkServer(environment.pool, environment.namespace, self)
+        self._reporter = Reporter(
+            self._kamailio, self._applier, self._sampler, lambda: self._keyring.fingerprint, self._links.publish
+        )
+        self._operator_left: float | None = None  # None: none has come yet, and nothing says how to run without one
+
+    # link.server.Proxy
+
+    def hello(self) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            namespace=self._environment.namespace,
+            pool=self._environment.pool,
+            proxy=self._environment.proxy,
+            boot=self._applier.boot,
+            fingerprint=self._keyring.fingerprint,
+        )
+
+    async def carry_out(self, command: Command) -> None:
+        await self._applier.carry_out(command)
+        self._awake.set()  # what it changed is reported at once
+
+    def report_to(self, session: Session) -> None:
+        session.send(encode(self._reporter.whole()))
+
+    def ended(self, session: Session) -> None:
+        if session.who.role == "operator" and not self._links.has_operator:
+            self._operator_left = asyncio.get_running_loop().time()
+
+    # life
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._start_without_operator()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._serve())
+                tasks.create_task(self._sample())
+                tasks.create_task(self._look())
+                tasks.create_task(self._watch_operator())
+                if self._rtpengine is not None:
+                    tasks.create_task(self._rtpengine.poll())
+        finally:
+            self._kamailio.close()
+
+    async def _start_without_operator(self) -> None:
+        wanted = Mounted.read(self._environment).wanted(self._environment.proxy)
+        if wanted is not None:
+            self._operator_left = asyncio.get_running_loop().time()
+            await self._applier.start_from(wanted)
+
+    async def _sample(self) -> None:
+        """Read, adjust admission, report; twenty times a second, and at once when something changed."""
+        while True:
+            try:
+                await self._sample_once()
+            except KamailioError as error:
+                self._kamailio_gone(error)
+            self._awake.clear()
+            try:
+                await asyncio.wait_for(self._awake.wait(), SAMPLE_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _sample_once(self) -> None:
+        applier = self._applier
+        if not applier.boot:
+            self._sampler.begin()
+            await self._sampler.sample("", 0, applier.wanted.settings)  # admission is decided by a reading
+            await applier.attach()
+            _log.info("Kamailio run %s is %s", applier.boot, "open" if applier.open else "up, not configured yet")
+        sample = await self._sampler.sample(applier.boot, applier.tick, applier.wanted.settings)
+        if applier.wanted.settings is not None:
+            admission = self._sampler.admission(applier.wanted.settings)
+            if admission is not None:
+                await applier.admit(admission)
+        await self._reporter.consider(sample)
+
+    def _kamailio_gone(self, error: KamailioError) -> None:
+        if self._applier.boot:
+            _log.warning("%s", error)
+            self._reporter.gone()
+        self._applier.detach()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if self._keyring.reload():
+                    _log.info("certificate %s is in use from now on", self._keyring.fingerprint)
+                await self._applier.expire()
+            except SwitchboardError as error:
+                _log.warning("%s", error)
+
+    async def _watch_operator(self) -> None:
+        """Peer mode begins when it has to, and ends when it may."""
+        while True:
+            while not self._must_do_without_operator():
+                await asyncio.sleep(WATCH_SECONDS)
+            mode = PeerMode(
+                self._environment,
+                self._applier,
+                self._keyring.client_context,
+                self._reporter.whole,
+                Mounted.read(self._environment).load,
+            )
+            task = asyncio.create_task(mode.run())
+            try:
+                while not task.done() and not self._links.has_operator:
+                    await asyncio.sleep(WATCH_SECONDS)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            _log.warning("peer mode ends: an operator is linked")
+
+    def _must_do_without_operator(self) -> bool:
+        settings = self._applier.wanted.settings
+        if self._links.has_operator or self._operator_left is None or settings is None:
+            return False
+        silent = asyncio.get_running_loop().time() - self._operator_left
+        return self._applier.role == "primary" and silent >= SILENT_PERIODS * settings.sharing.period_seconds
+
+    async def _serve(self) -> None:
+        metrics = Metrics(self._environment.pool, self._environment.proxy, self._reporter.whole)
+        servers = [
+            web.AppRunner(application(self._links, self._applier, self._reporter.whole, metrics), access_log=None),
+            web.AppRunner(
+                helper_application(
+                    Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
+                ),
+                access_log=None,
+            ),
+        ]
+        for server in servers:
+            await server.setup()
+        address, path = self._environment.address, self._environment.run / "agent.sock"
+        path.unlink(missing_ok=True)
+        try:
+            await web.TCPSite(servers[0], address, AGENT_PORT, ssl_context=self._keyring.server_context()).start()
+            await web.UnixSite(servers[1], str(path)).start()
+            _log.info("listening on %s:%s", address, AGENT_PORT)
+            await asyncio.get_running_loop().create_future()  # until cancelled
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {address}:{AGENT_PORT}: {error.strerror}") from error
+        finally:
+            await self._links.close()
+            for server in servers:
+                await server.cleanup()
+            path.unlink(missing_ok=True)
+
+
+async def _run_until_signal(environment: Environment) -> None:
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(Agent(environment).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _log.info("stopped")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="switchboard-agent", description="The agent beside each proxy of a pool.")
+    commands = parser.add_subparsers(dest="command")
+    draining = commands.add_parser("drain", help="take no new calls from now on (preStop)")
+    draining.add_argument("--wait", action="store_true", help="return once the calls there are have ended")
+    given = parser.parse_args(arguments)
+    if given.command == "drain":
+        return drain(Path(os.environ.get("RUN_DIR", "/run/switchboard")) / "agent.sock", wait=given.wait)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(_run_until_signal(Environment.read()))
+    except* ConfigurationError as problems:
+        for problem in problems.exceptions:
+            print(f"switchboard-agent: {problem}", file=sys.stderr)  # noqa: T201  # one line, for whoever reads the pod's log
+        return 1
+    return 0

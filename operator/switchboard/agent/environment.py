@@ -1,0 +1,96 @@
+"""What the agent is told by its environment and its mounted files, read once into one object."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from switchboard.errors import ConfigurationError
+
+AGENT_PORT = 7443
+_LISTENER = re.compile(r"(udp|tcp):(\d{1,5})$")
+_KEY = re.compile(r"[0-9a-f]{64}$")
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The pod as docs/contracts.md describes it."""
+
+    pool: str
+    proxy: str
+    namespace: str
+    address: str  # the pod's IP address: the agent listens there
+    sip_port: int  # where peers reach Kamailio
+    advertise: str  # host:port that clients are given
+    media: bool  # whether there is an rtpengine
+    media_address: tuple[str, int]  # its ng protocol
+    run: Path
+    load: Path
+    settings: Path
+    tls: Path
+    key: str  # the pool key, for the tokens' MAC
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Environment:
+        """Raise ConfigurationError, naming the variable or file, when something is missing or wrong."""
+        config = Path(environ.get("CONFIG_DIR", "/etc/switchboard"))
+        address = _required(environ, "POD_IP")
+        port = _sip_port(_required(environ, "LISTEN"))
+        return cls(
+            pool=_required(environ, "POOL"),
+            proxy=_required(environ, "POD_NAME"),
+            namespace=_required(environ, "POD_NAMESPACE"),
+            address=address,
+            sip_port=port,
+            advertise=f"{bracketed(environ.get('ADVERTISE') or address)}:{port}",
+            media=bool(environ.get("MEDIA_PORTS")),
+            media_address=_ng_address(environ.get("NG_ADDRESS", "127.0.0.1:2223")),
+            run=Path(environ.get("RUN_DIR", "/run/switchboard")),
+            load=config / "load" / "load.json",
+            settings=config / "settings" / "settings.json",
+            tls=config / "tls",
+            key=_pool_key(config / "token" / "key"),
+        )
+
+
+def bracketed(host: str) -> str:
+    """`host` as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise ConfigurationError(f"environment variable {name} is not set; the operator sets it in each proxy pod")
+    return value
+
+
+def _sip_port(listen: str) -> int:
+    """The first listener's port; UDP before TCP, because that is how proxies speak to each other."""
+    ports: dict[str, int] = {}
+    for one in listen.split():
+        match = _LISTENER.match(one)
+        if match is None or not 0 < int(match[2]) < 65536:
+            raise ConfigurationError(f"environment variable LISTEN: {one!r} is not like udp:5060 or tcp:5060")
+        ports.setdefault(match[1], int(match[2]))
+    return ports.get("udp") or ports["tcp"]
+
+
+def _ng_address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigurationError(f"environment variable NG_ADDRESS: {text!r} is not like 127.0.0.1:2223")
+    return host.strip("[]"), int(port)
+
+
+def _pool_key(path: Path) -> str:
+    try:
+        key = path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; mount the pool's token Secret there") from error
+    if not _KEY.match(key):
+        raise ConfigurationError(f"{path}: not 64 hex digits; delete the Secret, the operator makes a new one")
+    return key

@@ -1,0 +1,135 @@
+"""What listeners are told, and when: periodically; and at once on a change, a threshold crossing, or on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from switchboard.agent.apply import Applier
+from switchboard.agent.counts import ByTick
+from switchboard.agent.kamailio import Kamailio, Value
+from switchboard.agent.sampler import Sample, Sampler
+from switchboard.link.messages import Reason, Report
+from switchboard.pool.workload import Shared, Usage, places, report_cause
+
+_NOTHING = Sample(at=0.0, boot="", tick=0, usage=Usage(calls=0), received={}, room=0, workload=0.0, media_ok=False)
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What is reported at once when it changes, whatever the workload."""
+
+    boot: str
+    media_ok: bool
+    draining: bool
+    role: str
+
+
+class Reporter:
+    def __init__(
+        self,
+        kamailio: Kamailio,
+        applier: Applier,
+        sampler: Sampler,
+        fingerprint: Callable[[], str],
+        publish: Callable[[Report], None],
+    ) -> None:
+        self._kamailio = kamailio
+        self._applier = applier
+        self._sampler = sampler
+        self._fingerprint = fingerprint
+        self._publish = publish
+        self._seq = 0
+        self._sample = _NOTHING
+        self._totals: Mapping[str, Value] = {}
+        self._told: tuple[Shared, _State] | None = None
+        self._told_at = 0.0
+        self._assigned_at = 0.0
+
+    async def consider(self, sample: Sample) -> None:
+        """Report, if this sample gives cause to."""
+        self._sample = sample
+        cause = self._cause(sample)
+        if cause is None:
+            return
+        self._totals = await self._kamailio.dump("cnt")
+        changed = await self._newly_assigned(sample)
+        self._told, self._told_at = self._now(sample), sample.at
+        self._publish(self._report(cause, changed))
+
+    def gone(self) -> None:
+        """Kamailio is gone: say once that nothing more can be assigned here."""
+        self._sample = msgspec.structs.replace(self._sample, room=0)
+        self._told = None
+        self._publish(self._report("change", {}))
+
+    def whole(self, reason: Reason = "request") -> Report:
+        """A report by the last sample, with everything in it."""
+        return self._report(reason, self._sampler.counts.assigned)
+
+    async def _newly_assigned(self, sample: Sample) -> ByTick:
+        """What was assigned since this was last looked at; with a thousand proxies not oftener than each period."""
+        demoted = self._told is not None and self._told[1].role == "primary" != self._applier.role
+        settings = self._applier.wanted.settings
+        period = settings.sharing.period_seconds if settings else 0.0
+        if not demoted and sample.at < self._assigned_at + period:
+            return {}
+        self._assigned_at = sample.at
+        return await self._sampler.counts.refresh_assigned(sample.tick, everything=demoted)
+
+    def _cause(self, sample: Sample) -> Reason | None:
+        settings = self._applier.wanted.settings
+        if self._told is None:
+            return "change"
+        told, state = self._told
+        now = self._now(sample)
+        if state != now[1]:
+            return "change"
+        if settings is None:
+            return None
+        return report_cause(
+            told,
+            now[0],
+            sample.at - self._told_at,
+            sharing=settings.sharing,
+            threshold=settings.threshold,
+            places=places(settings.capacity, settings.threshold),
+        )
+
+    def _now(self, sample: Sample) -> tuple[Shared, _State]:
+        applier = self._applier
+        state = _State(sample.boot, sample.media_ok, applier.draining, applier.role)
+        return Shared(room=sample.room, workload=sample.workload), state
+
+    def _report(self, reason: Reason, assigned: ByTick) -> Report:
+        self._seq += 1
+        sample, applier = self._sample, self._applier
+        return Report(
+            seq=self._seq,
+            boot=sample.boot,
+            tick=sample.tick,
+            reason=reason,
+            room=sample.room,
+            calls=sample.usage.in_use,
+            media_sessions=sample.usage.media_sessions,
+            cpu_cores=round(sample.usage.cpu_cores, 4),
+            bandwidth_bits_per_second=int(sample.usage.bandwidth_bits_per_second),
+            workload=round(sample.workload, 6),
+            media_ok=sample.media_ok,
+            received=sample.received,
+            assigned=assigned,
+            assigned_total=self._total("assigned"),
+            refused=self._total("refused"),
+            saturated=self._total("saturated"),
+            over_threshold=self._total("over"),
+            admitted=self._total("admitted"),
+            redirected=self._total("redirected"),
+            forwarded=self._total("forwarded"),
+            table=applier.version,
+            role=applier.role,
+            draining=applier.draining,
+            fingerprint=self._fingerprint(),
+        )
+
+    def _total(self, name: str) -> int:
+        return int(self._totals.get(name, 0))

@@ -1,0 +1,117 @@
+"""What this proxy has been told to be, and what that means in Kamailio's htables. Pure.
+
+`accept` folds one command into it, or refuses the command: this is where terms are checked. `configuration` and
+`state` are the whole of it in Kamailio's words, for a start, a restart and a change alike: the applier writes what
+differs from what it wrote before.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from switchboard.agent.kamailio import Key, Value
+from switchboard.errors import MessageError, StaleTermError
+from switchboard.link.messages import Command, Configure, Drain, Peer, Role, RoleName, Settings, Table, Tick
+from switchboard.pool.table import Row, Version
+from switchboard.pool.workload import places
+
+PREVIOUS_SECONDS = 180.0  # how long the former primary may still get what belongs to its transactions
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    term: int = 0
+    settings: Settings | None = None
+    peers: tuple[Peer, ...] = ()
+    role: RoleName = "member"
+    previous: str = ""  # SIP URI of the primary before
+    previous_until: float = 0.0
+    tick: int = 0
+    draining: bool = False
+    version: Version = (0, 0)
+    rows: tuple[Row, ...] = ()
+
+
+def accept(wanted: Wanted, command: Command, now: float) -> Wanted:
+    """What is wanted after `command`; StaleTermError or MessageError when it must not come into effect."""
+    term = command.version[0] if isinstance(command, Table) else command.term
+    if term < wanted.term:
+        raise StaleTermError(f"term {term} is over, {wanted.term} has begun: another operator holds the Lease")
+    changed = msgspec.structs.replace(wanted, term=term)
+    match command:
+        case Configure():
+            return msgspec.structs.replace(changed, settings=command.settings, peers=command.peers)
+        case Table():
+            return _with_table(changed, command)
+        case Tick():
+            if command.tick < wanted.tick:
+                raise MessageError(
+                    f"tick {command.tick} is older than {wanted.tick}, which is in effect; go on from there"
+                )
+            return msgspec.structs.replace(changed, tick=command.tick)
+        case Role():
+            return msgspec.structs.replace(
+                changed, role=command.role, previous=command.previous or "", previous_until=now + PREVIOUS_SECONDS
+            )
+        case Drain():
+            return msgspec.structs.replace(changed, draining=command.draining)
+
+
+def _with_table(wanted: Wanted, table: Table) -> Wanted:
+    if table.version < wanted.version:
+        raise StaleTermError(f"table {table.version} is older than {wanted.version}, which is in effect")
+    if table.base is None:
+        return msgspec.structs.replace(wanted, version=table.version, rows=table.rows)
+    if table.base != wanted.version:
+        raise MessageError(f"the table's base {table.base} is not in effect, {wanted.version} is; send the whole table")
+    changed = {row.id: row for row in table.rows}
+    rows = tuple(changed.pop(row.id, row) for row in wanted.rows)
+    if changed:
+        raise MessageError(f"row {next(iter(changed))} is not in table {table.base}; send the whole table")
+    return msgspec.structs.replace(wanted, version=table.version, rows=rows)
+
+
+def configuration(settings: Settings, peers: Iterable[Peer]) -> dict[Key, Value]:
+    """The htable entries that follow from a `configure`."""
+    return dict([*_settings(settings), *((("peer", peer.address), peer.name) for peer in peers)])
+
+
+def state(wanted: Wanted, now: float, *, draining: bool) -> dict[Key, Value]:
+    """The htable entries that follow from tick, drain and role; the role last, when all else is in effect."""
+    return {
+        ("ctl", "prev"): wanted.previous if now < wanted.previous_until else "",
+        ("ctl", "tick"): wanted.tick,
+        ("ctl", "drain"): int(draining),
+        ("ctl", "role"): wanted.role,
+    }
+
+
+def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
+    assignment = settings.assignment
+    yield ("ctl", "mode"), assignment.mode
+    yield ("ctl", "policy"), assignment.policy
+    yield ("ctl", "hops"), assignment.max_hops
+    yield ("ctl", "status"), assignment.saturated_status
+    yield ("ctl", "retry"), assignment.saturated_retry_after_seconds
+    yield ("ctl", "places"), places(settings.capacity, settings.threshold)
+    for alias in settings.aliases:
+        yield ("alias", alias), 1
+    for gateway in settings.gateways:
+        yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}"
+    for number, route in enumerate(settings.routes, 1):
+        yield ("route", str(number)), f"{route.name}|{route.prefix}|{' '.join(route.targets)}"
+    yield ("route", "n"), len(settings.routes)
+
+
+def address_list(settings: Settings) -> str:
+    """The file of the permissions module: group 1 are the clients' networks, group 2 the gateways', by name."""
+    lines = [_address(1, network, "clients") for network in settings.client_networks]
+    lines += [_address(2, network, gateway.name) for gateway in settings.gateways for network in gateway.networks]
+    return "".join(lines)
+
+
+def _address(group: int, network: str, tag: str) -> str:
+    parsed = ipaddress.ip_network(network, strict=False)
+    return f"{group} {parsed.network_address} {parsed.prefixlen} 0 {tag}\n"

@@ -18,12 +18,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
 
+from switchboard.agent import drain
 from switchboard.agent.apply import Applier
-from switchboard.agent.drain import Drain, drain
 from switchboard.agent.environment import AGENT_PORT, Environment
 from switchboard.agent.http import application, helper_application
 from switchboard.agent.kamailio import Kamailio
@@ -108,16 +109,16 @@ class Agent:
 
     async def _sample(self) -> None:
         """Read, adjust admission, report; twenty times a second, and at once when something changed."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 await self._sample_once()
             except KamailioError as error:
                 self._kamailio_gone(error)
             self._awake.clear()
-            try:
-                await asyncio.wait_for(self._awake.wait(), SAMPLE_SECONDS)
-            except TimeoutError:
-                continue
+            timer = loop.call_later(SAMPLE_SECONDS, self._awake.set)
+            await self._awake.wait()
+            timer.cancel()
 
     async def _sample_once(self) -> None:
         applier = self._applier
@@ -151,24 +152,23 @@ class Agent:
 
     async def _watch_operator(self) -> None:
         """Peer mode begins when it has to, and ends when it may."""
-        while True:
-            while not self._must_do_without_operator():
+        mode: asyncio.Task[None] | None = None
+        try:
+            while True:
+                if mode is None and self._must_do_without_operator():
+                    mode = asyncio.create_task(self._peer_mode().run())
+                elif mode is not None and (self._links.has_operator or mode.done()):
+                    await _end(mode)
+                    mode = None
+                    _log.warning("peer mode ended: an operator is linked")
                 await asyncio.sleep(WATCH_SECONDS)
-            mode = PeerMode(
-                self._environment,
-                self._applier,
-                self._keyring.client_context,
-                self._reporter.whole,
-                Mounted.read(self._environment).load,
-            )
-            task = asyncio.create_task(mode.run())
-            try:
-                while not task.done() and not self._links.has_operator:
-                    await asyncio.sleep(WATCH_SECONDS)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            _log.warning("peer mode ends: an operator is linked")
+        finally:
+            if mode is not None:
+                await _end(mode)
+
+    def _peer_mode(self) -> PeerMode:
+        load = Mounted.read(self._environment).load
+        return PeerMode(self._environment, self._applier, self._keyring.client_context, self._reporter.whole, load)
 
     def _must_do_without_operator(self) -> bool:
         settings = self._applier.wanted.settings
@@ -178,15 +178,12 @@ class Agent:
         return self._applier.role == "primary" and silent >= SILENT_PERIODS * settings.sharing.period_seconds
 
     async def _serve(self) -> None:
-        metrics = Metrics(self._environment.pool, self._environment.proxy, self._reporter.whole)
+        report = self._reporter.whole
+        metrics = Metrics(self._environment.pool, self._environment.proxy, report)
+        draining = drain.Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
         servers = [
-            web.AppRunner(application(self._links, self._applier, self._reporter.whole, metrics), access_log=None),
-            web.AppRunner(
-                helper_application(
-                    Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
-                ),
-                access_log=None,
-            ),
+            web.AppRunner(application(self._links, self._applier, report, metrics), access_log=None),
+            web.AppRunner(helper_application(draining), access_log=None),
         ]
         for server in servers:
             await server.setup()
@@ -224,12 +221,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     draining.add_argument("--wait", action="store_true", help="return once the calls there are have ended")
     given = parser.parse_args(arguments)
     if given.command == "drain":
-        return drain(Path(os.environ.get("RUN_DIR", "/run/switchboard")) / "agent.sock", wait=given.wait)
+        return drain.drain(Path(os.environ.get("RUN_DIR", "/run/switchboard")) / "agent.sock", wait=given.wait)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    status = 0
     try:
         asyncio.run(_run_until_signal(Environment.read()))
     except* ConfigurationError as problems:
         for problem in problems.exceptions:
-            print(f"switchboard-agent: {problem}", file=sys.stderr)  # noqa: T201  # one line, for whoever reads the pod's log
-        return 1
-    return 0
+            print(f"switchboard-agent: {problem}", file=sys.stderr)  # noqa: T201  # one line for the pod's log
+        status = 1
+    return status
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end; an error of its own is raised here."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from e2e.embedded import binaries, namespace, network, requirements
 from e2e.embedded.errors import EmbeddedError
@@ -58,7 +59,7 @@ def _act(arguments: argparse.Namespace, command: list[str]) -> int:
             print(f"{state.root}: ended" if namespace.stop(state) else f"{state.root}: no cluster was running")
             return 0
         case "enter":
-            return _enter(arguments, command)
+            return _enter(_state(arguments), command)
         case _:
             return _host(arguments, command)
 
@@ -94,6 +95,10 @@ def _state(arguments: argparse.Namespace) -> State:
 def _prepare(state: State, arguments: argparse.Namespace) -> Path:
     requirements.check()
     programs = binaries.ensure()
+    if state.root.exists() and any(state.root.iterdir()) and not state.settings.exists():
+        raise EmbeddedError(f"{state.root} holds things that are not a cluster's: name an empty directory")
+    if namespace.running(state) is not None:
+        raise EmbeddedError(f"a cluster is running in {state.root}: end it, or name another directory")
     shutil.rmtree(state.root, ignore_errors=True)
     state.make()
     fields = dataclasses.fields(Settings)
@@ -132,21 +137,23 @@ def _up(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _enter(arguments: argparse.Namespace, command: list[str]) -> int:
-    state = _state(arguments)
-    words = [*namespace.enter(state, binaries.directory()), *command]
-    os.execvp(words[0], words)  # noqa: S606 - becoming the command is the point
-    return 0
+def _enter(state: State, command: list[str]) -> NoReturn:
+    _become([*namespace.enter(state, binaries.directory()), *command])
 
 
-def _host(arguments: argparse.Namespace, command: list[str]) -> int:
+def _host(arguments: argparse.Namespace, command: list[str]) -> NoReturn:
     state = _state(arguments)
     if os.environ.get(VARIABLE) != str(state.root):
         again = [sys.executable, "-m", "e2e.embedded", "host", arguments.name, arguments.address, "--", *command]
-        return _enter(arguments, again)
-    words = [*network.add_host(arguments.name, arguments.address), *command]
-    os.execvp(words[0], words)  # noqa: S606 - becoming the command is the point
-    return 0
+        _enter(state, again)
+    _become([*network.add_host(arguments.name, arguments.address), *command])
+
+
+def _become(words: list[str]) -> NoReturn:
+    try:
+        os.execvp(words[0], words)  # noqa: S606 - becoming the command is the point
+    except OSError as error:
+        raise EmbeddedError(f"cannot run {words[0]}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

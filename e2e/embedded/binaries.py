@@ -1,8 +1,8 @@
 """The control plane's programs, built once from their Go modules and kept in the project's cache.
 
-`tools/*/go.mod` pin every version. A set of programs lives in a directory named after a hash of those files, and appears
-there by one rename, so an interrupted build is never mistaken for a finished one. What was built before an interruption
-is used again by the next.
+`tools/*/go.mod` pin every version. A set of programs lives in a directory named after a hash of those files, and
+appears there by one rename, so an interrupted build is never mistaken for a finished one. What was built before an
+interruption is used again by the next.
 """
 
 import fcntl

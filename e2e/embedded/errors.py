@@ -18,7 +18,7 @@ class EmbeddedError(Exception):
 
 
 class RequirementError(EmbeddedError):
-    """This machine lacks a program or a permission."""
+    """The machine lacks a program or a permission."""
 
 
 class BuildError(EmbeddedError):

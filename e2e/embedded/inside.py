@@ -1,4 +1,4 @@
-"""The first process of a cluster's namespaces: starts everything, runs COMMAND, and takes everything with it when it ends.
+"""The first process of a cluster's namespaces: starts everything, runs COMMAND, and takes everything along at its end.
 
 As process 1 of its process namespace it collects the processes that others leave behind, and its end is the end of all
 of them: the kernel sees to that, whatever state they are in. A line to the outside (`lifeline`) tells it when nobody is

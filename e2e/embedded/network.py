@@ -1,9 +1,9 @@
 """The cluster's network: one node, a network namespace for each pod and each host outside the cluster.
 
-Everything is inside the cluster's own network namespace, where 198.18.0.0/15 ends (`unreachable`): nothing can leave. Pods
-and hosts hang on point-to-point links, as the CNI plugin `ptp` makes them: all their traffic passes the node, so that
-kube-proxy's rewriting holds both ways and every packet has its sender's own address. (Plain addresses on one host would
-all look like the destination talking to itself.)
+Everything is inside the cluster's own network namespace, where 198.18.0.0/15 ends (`unreachable`): nothing can leave.
+Pods and hosts hang on point-to-point links, as the CNI plugin `ptp` makes them: all their traffic passes the node, so
+that kube-proxy's rewriting holds both ways and every packet has its sender's own address. (Plain addresses on one host
+would all look like the destination talking to itself.)
 """
 
 import ipaddress

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def wait_for(predicate: Callable[[], T], seconds: float, what: str, *, every_seconds: float = 0.1) -> T:
-    """Asks `predicate` until its answer is true, and returns that answer; DeadlineError names `what` and the last one."""
+    """Asks `predicate` until its answer is true, and returns it; DeadlineError names `what` and the last answer."""
     deadline = time.monotonic() + seconds
     while True:
         answer = predicate()

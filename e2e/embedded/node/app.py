@@ -28,13 +28,18 @@ class NodeProgram:
 
     def __init__(self, state: State, api: Api) -> None:
         self.state = state
-        self.settings = Settings.load(state)
         self.api = api
         self.addresses = Addresses()
         self.services: dict[str, str] = {}  # name.namespace: address
         self._workers: dict[str, PodWorker] = {}  # by the Pod's uid
+        self._finished: set[str] = set()  # uids: nothing is left here, the API server may still speak of them
         self._tasks: set[asyncio.Task[None]] = set()
         self._event_numbers = itertools.count()
+
+    @property
+    def settings(self) -> Settings:
+        """Read each time, so that they can be changed while the cluster runs."""
+        return Settings.load(self.state)
 
     async def run(self) -> None:
         """Until it is cancelled; then all Pods are killed."""
@@ -66,7 +71,9 @@ class NodeProgram:
             "reason": reason,
             "message": message[:1024],
             "source": {"component": "embedded-node", "host": NODE_NAME},
-            **{"firstTimestamp": time, "lastTimestamp": time, "count": 1},
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
         }
         self._background(self._post(f"/api/v1/namespaces/{metadata.namespace}/events", body))
 
@@ -80,18 +87,22 @@ class NodeProgram:
         async for event in self.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={NODE_NAME}"):
             if event.kind == "LISTED":
                 present = {one["metadata"]["uid"] for one in event.objects}
+                self._finished &= present
                 for uid, worker in self._workers.items():
                     if uid not in present:
                         worker.vanished()
                 for one in event.objects:
                     self._see(parse(one))
             elif event.kind == "DELETED":
-                if worker := self._workers.get(event.object["metadata"]["uid"]):
-                    worker.vanished()
+                self._finished.discard(event.object["metadata"]["uid"])
+                if gone := self._workers.get(event.object["metadata"]["uid"]):
+                    gone.vanished()
             else:
                 self._see(parse(event.object))
 
     def _see(self, pod: Pod) -> None:
+        if pod.metadata.uid in self._finished:
+            return
         worker = self._workers.get(pod.metadata.uid)
         if worker is None:
             worker = self._workers[pod.metadata.uid] = PodWorker(self, pod)
@@ -105,6 +116,8 @@ class NodeProgram:
             log.exception("%s: the node program has failed it", worker.pod.full_name)
             self.event(worker.pod, "Warning", "NodeProgramError", "see the node program's log")
             await worker.kill()
+        else:
+            self._finished.add(worker.pod.metadata.uid)
         del self._workers[worker.pod.metadata.uid]
 
     async def _watch_services(self) -> None:

@@ -32,6 +32,18 @@ class Launched:
 class Surroundings(Protocol):
     """What a container needs from its Pod."""
 
+    @property
+    def settings(self) -> Settings:
+        """The cluster's."""
+
+    @property
+    def address(self) -> str:
+        """The Pod's."""
+
+    @property
+    def grace_seconds(self) -> float:
+        """For a container that is restarted while its Pod goes on."""
+
     async def launch(self, record: ContainerRecord) -> Launched:
         """Starts the container's process; ImageError or PodSetupError while that is not possible."""
 
@@ -43,25 +55,15 @@ class Surroundings(Protocol):
 
 
 class ContainerRunner:
-    """`policy`: Always, OnFailure or Never. `started` is set at the first run's success, `task` ends with the last run."""
+    """`policy`: Always, OnFailure or Never. `started`: it has started once; `task`: until its last end."""
 
-    def __init__(
-        self,
-        record: ContainerRecord,
-        pod: Surroundings,
-        policy: str,
-        settings: Settings,
-        grace_seconds: float,
-        address: str,
-    ) -> None:
+    def __init__(self, record: ContainerRecord, pod: Surroundings, policy: str) -> None:
         self.record = record
         self.started = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self._pod = pod
         self._policy = policy
-        self._settings = settings
-        self._grace_seconds = grace_seconds
-        self._asker = Asker(record.container, address)
+        self._asker = Asker(record.container, pod.address)
         self._launched: Launched | None = None
         self._stopping = asyncio.Event()
         self._killing: asyncio.Task[None] | None = None
@@ -91,6 +93,8 @@ class ContainerRunner:
             launched = await self._launch()
             if launched is None:
                 continue
+            if self._stopping.is_set():  # while it was being launched
+                launched.process.kill()
             began, began_at = time.monotonic(), now()
             code = await self._live(launched, began_at)
             killing, self._killing = self._killing, None
@@ -129,12 +133,12 @@ class ContainerRunner:
         self.record.state = waiting(reason, message)
         self._pod.event("Warning", "Failed", f"container {self.record.container.name}: {message}")
         self._pod.changed()
-        self._delay_seconds = self._delay_seconds or self._settings.restart_base_seconds
+        self._delay_seconds = self._delay_seconds or self._pod.settings.restart_base_seconds
         await self._pause(self._delay_seconds)
         if reason == "ErrImagePull":
             self.record.state = waiting("ImagePullBackOff", message)
             self._pod.changed()
-        self._delay_seconds = min(2 * self._delay_seconds, self._settings.restart_most_seconds)
+        self._delay_seconds = min(2 * self._delay_seconds, self._pod.settings.restart_most_seconds)
 
     async def _live(self, launched: Launched, began_at: str) -> int:
         """From a process's start to its end; its exit status."""
@@ -196,7 +200,7 @@ class ContainerRunner:
         self._pod.event("Warning", "Unhealthy", why)
         self._pod.event("Normal", "Killing", f"container {self.record.container.name} is restarted: {why}")
         grace = probe.termination_grace_period_seconds
-        deadline = Deadline(self._grace_seconds if grace is None else grace)
+        deadline = Deadline(self._pod.grace_seconds if grace is None else grace)
         self._killing = asyncio.create_task(self._end(launched, deadline))
 
     async def _end(self, launched: Launched, deadline: Deadline) -> None:
@@ -215,7 +219,7 @@ class ContainerRunner:
     async def _pre_stop(self, hook: Handler, launched: Launched) -> None:
         """Ends with the container at the latest; its failure is reported and changes nothing."""
         asking = asyncio.create_task(
-            self._asker.ask(hook, launched.process, launched.environment, self._grace_seconds + 3600)
+            self._asker.ask(hook, launched.process, launched.environment, self._pod.grace_seconds + 3600)
         )
         try:
             await asyncio.wait({asking, launched.process.exited}, return_when=asyncio.FIRST_COMPLETED)
@@ -230,7 +234,7 @@ class ContainerRunner:
         return self._policy == "Always" or (self._policy == "OnFailure" and code != 0)
 
     async def _back_off(self, lasted_seconds: float) -> None:
-        settings = self._settings
+        settings = self._pod.settings
         if lasted_seconds > RECOVERED_AFTER * settings.restart_most_seconds:
             self._delay_seconds = 0.0
         if self._delay_seconds:

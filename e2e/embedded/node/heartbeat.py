@@ -1,7 +1,7 @@
 """The Node object, and the Lease by whose renewal the node controller knows that the node lives."""
 
 import asyncio
-import datetime
+import datetime as dt
 import logging
 from typing import Any
 
@@ -49,7 +49,7 @@ async def beat(api: Api) -> None:
 
 
 async def _renew(api: Api) -> None:
-    time = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    time = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     spec = {"holderIdentity": NODE_NAME, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": time}
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE_NAME}, "spec": spec}
     try:

@@ -9,38 +9,38 @@ class Model(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Fields that are not named in a subclass are ignored."""
 
 
-class FieldRef(Model):
+class FieldRef(Model, frozen=True):
     field_path: str
 
 
-class KeyRef(Model):
+class KeyRef(Model, frozen=True):
     name: str = ""
     key: str = ""
     optional: bool = False
 
 
-class EnvSource(Model):
+class EnvSource(Model, frozen=True):
     field_ref: FieldRef | None = None
     config_map_key_ref: KeyRef | None = None
     secret_key_ref: KeyRef | None = None
 
 
-class EnvVar(Model):
+class EnvVar(Model, frozen=True):
     name: str
     value: str = ""
     value_from: EnvSource | None = None
 
 
-class Exec(Model):
+class Exec(Model, frozen=True):
     command: list[str]
 
 
-class Header(Model):
+class Header(Model, frozen=True):
     name: str
     value: str
 
 
-class HttpGet(Model):
+class HttpGet(Model, frozen=True):
     port: int | str
     path: str = "/"
     scheme: str = "HTTP"
@@ -48,23 +48,23 @@ class HttpGet(Model):
     http_headers: list[Header] = []
 
 
-class TcpSocket(Model):
+class TcpSocket(Model, frozen=True):
     port: int | str
     host: str = ""
 
 
-class Sleep(Model):
+class Sleep(Model, frozen=True):
     seconds: int
 
 
-class Handler(Model):
+class Handler(Model, frozen=True):
     exec: Exec | None = None
     http_get: HttpGet | None = None
     tcp_socket: TcpSocket | None = None
     sleep: Sleep | None = None
 
 
-class Probe(Handler):
+class Probe(Handler, frozen=True):
     initial_delay_seconds: int = 0
     period_seconds: int = 10
     timeout_seconds: int = 1
@@ -73,29 +73,29 @@ class Probe(Handler):
     termination_grace_period_seconds: int | None = None
 
 
-class Lifecycle(Model):
+class Lifecycle(Model, frozen=True):
     pre_stop: Handler | None = None
 
 
-class Port(Model):
+class Port(Model, frozen=True):
     container_port: int
     name: str = ""
 
 
-class VolumeMount(Model):
+class VolumeMount(Model, frozen=True):
     name: str
     mount_path: str
     read_only: bool = False
     sub_path: str = ""
 
 
-class SecurityContext(Model):
+class SecurityContext(Model, frozen=True):
     run_as_user: int | None = None
     run_as_group: int | None = None
     read_only_root_filesystem: bool = False
 
 
-class Container(Model):
+class Container(Model, frozen=True):
     name: str
     image: str = ""
     command: list[str] = []
@@ -117,20 +117,20 @@ class Container(Model):
         return self.restart_policy == "Always"
 
 
-class KeyToPath(Model):
+class KeyToPath(Model, frozen=True):
     key: str
     path: str
     mode: int | None = None
 
 
-class ConfigMapSource(Model):
+class ConfigMapSource(Model, frozen=True):
     name: str = ""
     items: list[KeyToPath] | None = None
     optional: bool = False
     default_mode: int = 0o644
 
 
-class SecretSource(Model):
+class SecretSource(Model, frozen=True):
     secret_name: str = ""  # in a volume
     name: str = ""  # in a projection
     items: list[KeyToPath] | None = None
@@ -138,40 +138,40 @@ class SecretSource(Model):
     default_mode: int = 0o644
 
 
-class DownwardFile(Model):
+class DownwardFile(Model, frozen=True):
     path: str
     field_ref: FieldRef | None = None
     mode: int | None = None
 
 
-class DownwardSource(Model):
+class DownwardSource(Model, frozen=True):
     items: list[DownwardFile] = []
     default_mode: int = 0o644
 
 
-class TokenSource(Model):
+class TokenSource(Model, frozen=True):
     path: str
     audience: str = ""
     expiration_seconds: int = 3600
 
 
-class Projection(Model):
+class Projection(Model, frozen=True):
     config_map: ConfigMapSource | None = None
     secret: SecretSource | None = None
     downward_api: DownwardSource | None = msgspec.field(default=None, name="downwardAPI")
     service_account_token: TokenSource | None = None
 
 
-class ProjectedSource(Model):
+class ProjectedSource(Model, frozen=True):
     sources: list[Projection] = []
     default_mode: int = 0o644
 
 
-class EmptyDir(Model):
+class EmptyDir(Model, frozen=True):
     medium: str = ""
 
 
-class Volume(Model):
+class Volume(Model, frozen=True):
     name: str
     empty_dir: EmptyDir | None = None
     config_map: ConfigMapSource | None = None
@@ -180,12 +180,12 @@ class Volume(Model):
     downward_api: DownwardSource | None = msgspec.field(default=None, name="downwardAPI")
 
 
-class HostAlias(Model):
+class HostAlias(Model, frozen=True):
     ip: str
     hostnames: list[str] = []
 
 
-class PodSpec(Model):
+class PodSpec(Model, frozen=True):
     containers: list[Container]
     init_containers: list[Container] = []
     volumes: list[Volume] = []
@@ -199,7 +199,7 @@ class PodSpec(Model):
     node_name: str = ""
 
 
-class Metadata(Model):
+class Metadata(Model, frozen=True):
     name: str
     namespace: str
     uid: str
@@ -210,7 +210,7 @@ class Metadata(Model):
     deletion_grace_period_seconds: int | None = None
 
 
-class Pod(Model):
+class Pod(Model, frozen=True):
     metadata: Metadata
     spec: PodSpec
     status: dict[str, Any] = {}

@@ -36,10 +36,13 @@ class Node(Protocol):
     """What a Pod needs from the node."""
 
     state: State
-    settings: Settings
     api: Api
     addresses: Addresses
     services: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        """The cluster's, as they are now."""
 
     def event(self, pod: Pod, kind: str, reason: str, message: str) -> None:
         """Records an Event about a Pod."""
@@ -51,11 +54,13 @@ class PodWorker:
     def __init__(self, node: Node, pod: Pod) -> None:
         self.pod = pod
         self._node = node
-        self._address = node.addresses.take()
+        self.address = node.addresses.take()
         root = node.state.root / "volumes" / pod.metadata.uid
-        self._volumes = Volumes(node.api, pod, root, self._address)
-        self._sandbox = Sandbox(node.state, pod, self._address)
+        self._volumes = Volumes(node.api, pod, root, self.address)
+        self._sandbox = Sandbox(node.state, pod, self.address)
         self._sandbox_made = False
+        self._making: asyncio.Task[None] | None = None
+        self._living: asyncio.Task[None] | None = None
         self._records = {one.name: ContainerRecord(one) for one in (*pod.spec.init_containers, *pod.spec.containers)}
         self._runners: dict[str, ContainerRunner] = {}
         self._keys: dict[tuple[str, str], dict[str, str]] = {}
@@ -103,12 +108,22 @@ class PodWorker:
 
     # What its containers ask of it.
 
+    @property
+    def settings(self) -> Settings:
+        """The cluster's."""
+        return self._node.settings
+
+    @property
+    def grace_seconds(self) -> float:
+        """For a container that is restarted while its Pod goes on."""
+        return self.pod.spec.termination_grace_period_seconds
+
     async def launch(self, record: ContainerRecord) -> Launched:
         """Starts one container's process."""
         container = record.container
         image = images.find(self._node.state, container.image)
         await self._read_keys(container)
-        variables = environment.build(container, self.pod, self._address, image, self._key)
+        variables = environment.build(container, self.pod, self.address, image, self._key)
         command = environment.command(container, image, variables)
         mounts = [
             Mount(
@@ -136,13 +151,17 @@ class PodWorker:
 
     async def run(self) -> None:
         """From binding to the end."""
+        if self.pod.status.get("phase") in ("Succeeded", "Failed"):  # before this program was started
+            await self._deleting.wait()
+            await self._delete(report=False)
+            return
         writing = asyncio.create_task(self._write_status())
         try:
-            living = asyncio.create_task(self._live())
+            self._living = asyncio.create_task(self._live())
             deleting = asyncio.create_task(self._deleting.wait())
-            await asyncio.wait({living, deleting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._living, deleting}, return_when=asyncio.FIRST_COMPLETED)
             deleting.cancel()
-            await _cancel(living)
+            await _cancel(self._living)
             await self._terminate(self._grace)
             self._over = True
             await self._clean()
@@ -150,11 +169,15 @@ class PodWorker:
             await self._deleting.wait()
         finally:
             await _cancel(writing)
-            self._node.addresses.give_back(self._address)
+            self._node.addresses.give_back(self.address)
         await self._delete()
 
     async def kill(self) -> None:
-        """The node itself ends."""
+        """The node itself ends, or cannot go on with this Pod."""
+        self._gone = True
+        if self._living is not None:
+            with contextlib.suppress(Exception):  # it has been reported
+                await _cancel(self._living)
         await self._terminate(Deadline(0))
         await self._clean()
 
@@ -175,7 +198,8 @@ class PodWorker:
 
     async def _set_up(self) -> None:
         self.changed()
-        await self._sandbox.make()
+        self._making = asyncio.create_task(self._sandbox.make())
+        await asyncio.shield(self._making)
         self._sandbox_made = True
         self.services_changed()
         while True:
@@ -195,8 +219,7 @@ class PodWorker:
         if container in spec.init_containers and not container.sidecar and policy == "Always":
             policy = "OnFailure"  # an init container is done when it succeeds
         record = self._records[container.name]
-        grace = spec.termination_grace_period_seconds
-        runner = ContainerRunner(record, self, policy, self._node.settings, grace, self._address)
+        runner = ContainerRunner(record, self, policy)
         self._runners[container.name] = runner
         return runner
 
@@ -216,6 +239,8 @@ class PodWorker:
             self._refreshing.cancel()
         for task in list(self._tasks):
             await _cancel(task)
+        if self._making is not None:
+            await asyncio.wait({self._making})  # else something might be made after all was removed
         await self._sandbox.remove()
         self._sandbox_made = False
         self._volumes.remove()
@@ -223,14 +248,15 @@ class PodWorker:
         for mark in self._node.state.pod(metadata.namespace, metadata.name).glob("*.pid"):
             mark.unlink(missing_ok=True)
 
-    async def _delete(self) -> None:
+    async def _delete(self, *, report: bool = True) -> None:
         """The API server waits for this before it forgets the Pod."""
         metadata = self.pod.metadata
         path = f"/api/v1/namespaces/{metadata.namespace}/pods/{metadata.name}"
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
         while not self._gone:
             try:
-                await self._node.api.patch(f"{path}/status", self._status_patch())
+                if report:
+                    await self._node.api.patch(f"{path}/status", self._status_patch())
                 await self._node.api.delete(path, {**options, "preconditions": {"uid": metadata.uid}})
             except ApiError as error:
                 if error.status in (404, 409):  # gone, or another Pod of that name
@@ -264,7 +290,7 @@ class PodWorker:
     def _status_patch(self) -> dict[str, dict[str, object]]:
         record = PodRecord(
             self.pod,
-            self._address if self._sandbox_made or self._over else "",
+            self.address if self._sandbox_made or self._over else "",
             self._started_at,
             self._sandbox_made,
             [self._records[one.name] for one in self.pod.spec.init_containers],

@@ -1,8 +1,8 @@
-"""Probes and hooks: asking a container whether it has started, is ready, still lives; telling it that its end is near."""
+"""Probes and hooks: asking a container whether it has started, is ready, lives; telling it that its end is near."""
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 
@@ -23,7 +23,7 @@ class Asker:
             return await asyncio.wait_for(self._ask(handler, process, environment), seconds)
         except TimeoutError:
             return f"no answer within {seconds:g} s"
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             return str(error) or type(error).__name__
 
     async def _ask(self, handler: Handler, process: Process, environment: Mapping[str, str]) -> str:
@@ -64,7 +64,7 @@ class Asker:
 
 async def repeat(
     probe: Probe,
-    ask: Callable[[], "asyncio.Future[str]"],
+    ask: Callable[[], Awaitable[str]],
     tell: Callable[[bool, str], None],
     *,
     until_good: bool = False,

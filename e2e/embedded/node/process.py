@@ -20,8 +20,9 @@ START_SECONDS = 10.0
 class Process:
     """One run of a container. `pid` is its main process, as the node numbers it."""
 
-    def __init__(self, wrapper: asyncio.subprocess.Process, pid: int) -> None:
+    def __init__(self, wrapper: asyncio.subprocess.Process, pid: int, status: asyncio.BaseTransport) -> None:
         self._wrapper = wrapper
+        self._status = status  # open until the end: bwrap, which writes to it then, would die of a closed pipe
         self.pid = pid
         self._mounts = _mounts(pid)
         self.exited: asyncio.Task[int] = asyncio.create_task(self._wait())
@@ -47,21 +48,23 @@ class Process:
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb"))
-        try:
+        line = b""
+        with contextlib.suppress(TimeoutError):
             line = await asyncio.wait_for(reader.readline(), START_SECONDS)
-        finally:
-            transport.close()
         pid: int | None = wrapper.pid
         for _ in range(depth):
             pid = child(pid) if pid else None
         if not line or "child-pid" not in json.loads(line) or pid is None:
+            transport.close()
+            with contextlib.suppress(ProcessLookupError):
+                wrapper.kill()
             code = await wrapper.wait()
-            tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise PodSetupError("Failed", f"the container could not be started (status {code}): {''.join(tail)}")
-        return cls(wrapper, pid)
+            raise PodSetupError("Failed", f"the container could not be started (status {code}): {_last_line(log)}")
+        return cls(wrapper, pid, transport)
 
     async def _wait(self) -> int:
         code = await self._wrapper.wait()
+        self._status.close()
         self.kill()  # what it has left behind
         return code if code >= 0 else 128 - code
 
@@ -73,14 +76,7 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to every process of the container, whoever started it."""
-        if not self._mounts:
-            return
-        killed: set[int] = set()  # a killed process may take a moment to go, but it starts no other
-        while victims := {pid for pid in processes() if _mounts(pid) == self._mounts} - killed:
-            for pid in victims:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            killed |= victims
+        _kill_all(self._mounts)
 
     async def run_beside(self, command: list[str], environment: Mapping[str, str]) -> int:
         """Runs a command inside the container, as `kubectl exec` would; its exit status. Cancelled, it is killed."""
@@ -100,9 +96,14 @@ class Process:
                 os.killpg(helper.pid, signal.SIGKILL)
 
 
+def kill_container(pid: int) -> None:
+    """SIGKILL to a container's main process and all its others."""
+    _kill_all(_mounts(pid))
+
+
 def processes() -> list[int]:
     """Every process there is."""
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
 
 
 def child(parent: int) -> int | None:
@@ -119,6 +120,21 @@ def child(parent: int) -> int | None:
 
 def _mounts(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
     except OSError:  # gone, or about to be
         return ""
+
+
+def _kill_all(mounts: str) -> None:
+    if mounts in ("", _mounts(os.getpid())):  # gone; or its number is another's by now, who is no container
+        return
+    killed: set[int] = set()  # a killed process may take a moment to go, but it starts no other
+    while victims := {pid for pid in processes() if _mounts(pid) == mounts} - killed:
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= victims
+
+
+def _last_line(log: Path) -> str:
+    return "".join(log.read_text(errors="replace").strip().splitlines()[-1:])

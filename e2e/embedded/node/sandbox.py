@@ -1,4 +1,4 @@
-"""What the containers of one Pod share: an address, perhaps a process namespace, and the node's care that all of it goes."""
+"""What the containers of one Pod share: an address, perhaps a process namespace, and that all of it goes in the end."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ class Sandbox:
         return self._pod.spec.hostname or self._pod.metadata.name
 
     def write_hosts(self, services: Mapping[str, str]) -> None:
-        """/etc/hosts, in place of DNS: the Pod itself and the Services (name: address). Written in place: it is mounted."""
+        """/etc/hosts, in place of DNS: the Pod and the Services (name: address). Written in place: it is mounted."""
         lines = ["127.0.0.1 localhost", f"{self.address} {self.hostname}"]
         lines += [f"{alias.ip} {' '.join(alias.hostnames)}" for alias in self._pod.spec.host_aliases]
         own = self._pod.metadata.namespace

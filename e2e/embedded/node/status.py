@@ -1,6 +1,6 @@
 """What a kubelet would report about a Pod. Pure: records in, dictionaries out."""
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ FAILED_EXIT = 128  # exit codes above: ended by a signal
 
 def now() -> str:
     """The time as the API writes it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -58,7 +58,7 @@ def terminated(exit_code: int, started_at: str, process: str, reason: str = "") 
 
 @dataclass(frozen=True)
 class PodRecord:
-    """What is known about a Pod. `failure`: a reason for which the whole Pod is over, such as a failed init container."""
+    """What is known about a Pod. `over`: all of its containers have ended for good."""
 
     pod: Pod
     address: str
@@ -72,7 +72,8 @@ class PodRecord:
 def build(record: PodRecord, before: dict[str, Any]) -> dict[str, Any]:
     """The status to write; times of transitions are kept from `before`, what we wrote last."""
     sidecars_ready = all(init.ready for init in record.inits if init.container.sidecar)
-    initialized = all(_init_done(init) for init in record.inits)
+    begun = any(main.process for main in record.mains)  # a sidecar that restarts takes nothing back
+    initialized = begun or all(_init_done(init) for init in record.inits)
     ready = initialized and sidecars_ready and bool(record.mains) and all(main.ready for main in record.mains)
     ready = ready and not record.over
     conditions = [
@@ -110,7 +111,7 @@ def _phase(record: PodRecord) -> str:
 
 def _condition(kind: str, holds: bool, reason: str, before: dict[str, Any]) -> dict[str, Any]:  # noqa: FBT001 - a row of the table above
     value = "True" if holds else "False"
-    old = next((one for one in before.get("conditions", []) if one["type"] == kind), {})
+    old: dict[str, Any] = next((one for one in before.get("conditions", []) if one["type"] == kind), {})
     changed = old["lastTransitionTime"] if old.get("status") == value else now()
     condition: dict[str, Any] = {"type": kind, "status": value, "lastTransitionTime": changed}
     # A strategic merge keeps what is not mentioned: say that there is no reason any more.

@@ -146,7 +146,7 @@ class Volumes:
             answer = await self._api.post(account, request)
         except ApiError as error:
             raise PodSetupError("FailedMount", f"service account token: {error}") from error
-        token = answer["status"]["token"].encode()
+        token = str(answer["status"]["token"]).encode()
         self._tokens[source] = (now + TOKEN_RENEWED_AT * source.expiration_seconds, token)
         return token
 

@@ -246,6 +246,8 @@ def _certificate_trouble(error: Exception, san: str) -> str:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error  # its own text has an SSL context's address in it
     return str(error) or type(error).__name__
 
 

@@ -76,7 +76,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         result = run(*words, stdin=stdin)
         assert result.returncode == 0, result.stderr
 
-    must("apply", "--server-side", "--force-conflicts", "--filename", str(CRD))
+    must("apply", "--filename", str(CRD))
     must("wait", "--for", "condition=Established", "--timeout=30s", "--filename", str(CRD))
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     must(

@@ -6,6 +6,7 @@ other list is replaced. `$patch: delete` removes an item (or empties a map), `$p
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from switchboard.errors import SpecError
@@ -45,23 +46,23 @@ def merge(base: dict[str, Any], patch: dict[str, Any], path: str = "") -> dict[s
 
 
 def _value(key: str, base: Any, patch: Any, path: str) -> Any:
-    if isinstance(patch, dict):
-        return merge(base if isinstance(base, dict) else {}, patch, path)
-    if isinstance(patch, list) and key in MERGE_KEYS:
-        return _items(base if isinstance(base, list) else [], patch, MERGE_KEYS[key], path)
     if isinstance(base, dict | list) and not isinstance(patch, type(base)):
         raise _error(path, f"must be {'a map' if isinstance(base, dict) else 'a list'}")
+    if isinstance(patch, dict):
+        return merge(base or {}, patch, path)
+    if isinstance(patch, list) and key in MERGE_KEYS:
+        return _items(base or [], patch, MERGE_KEYS[key], path)
     return patch
 
 
 def _items(base: list[Any], patch: list[Any], merge_key: str, path: str) -> list[Any]:
     """Items with the same merge key are merged where they stand; new ones follow in the patch's order."""
-    merged = {item[merge_key]: item for item in base}
+    merged = {_key(item, merge_key): item for item in base}
     for at, item in enumerate(patch):
         where = f"{path}[{at}]"
-        if not isinstance(item, dict) or merge_key not in item:
+        if not isinstance(item, dict) or not isinstance(item.get(merge_key), str | int):
             raise _error(where, f"needs '{merge_key}': it says which item to merge into")
-        key = item[merge_key]
+        key = _key(item, merge_key)
         if _directive(item, where) == "delete":
             merged.pop(key, None)
         else:
@@ -69,12 +70,17 @@ def _items(base: list[Any], patch: list[Any], merge_key: str, path: str) -> list
     return list(merged.values())
 
 
+def _key(item: dict[str, Any], merge_key: str) -> Hashable:
+    """Ports are told apart by protocol too, or SIP's UDP and TCP 5060 would be one."""
+    return (item[merge_key], item.get("protocol", "TCP")) if merge_key == "containerPort" else item[merge_key]
+
+
 def _directive(patch: dict[str, Any], path: str) -> str | None:
     for key in patch:
         if key.startswith("$") and key != DIRECTIVE:
             raise _error(path, f"has the directive '{key}'; only $patch is honoured")
     directive = patch.get(DIRECTIVE)
-    if directive not in {None, "delete", "replace", "merge"}:
+    if directive not in (None, "delete", "replace", "merge"):  # a tuple: a wrong one need not be hashable
         raise _error(path, f"has $patch: {directive}; allowed are delete, merge and replace")
     return directive
 

@@ -127,7 +127,7 @@ def selector(pool: PoolRef, without: Iterable[str] = ()) -> Manifest:
 
 def selector_text(pool: PoolRef, without: Iterable[str] = ()) -> str:
     """The same as text, for `status.selector` (the scale subresource counts these pods)."""
-    text = f"{POOL_LABEL}={pool.name},{PROXY_LABEL}"
+    text = f"{POOL_LABEL}={pool.name}"
     names = ",".join(sorted(without))
     return f"{text},{PROXY_LABEL} notin ({names})" if names else text
 

@@ -40,9 +40,10 @@ def build_pod(pool: PoolRef, spec: PoolSpec, name: str) -> Manifest:
     template = _template(pool, spec)
     metadata = names.metadata(pool, name, "proxy")
     identity = {names.PROXY_LABEL: name, names.TEMPLATE_LABEL: _hash(template)}
+    extra = template.get("metadata", {})
     # What selects the pod stands whatever the template says.
-    metadata["labels"] = template["metadata"].get("labels", {}) | metadata["labels"] | identity
-    if annotations := template["metadata"].get("annotations"):
+    metadata["labels"] = extra.get("labels", {}) | metadata["labels"] | identity
+    if annotations := extra.get("annotations"):
         metadata["annotations"] = annotations
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
@@ -58,12 +59,11 @@ def _hash(template: Manifest) -> str:
 
 
 def _template(pool: PoolRef, spec: PoolSpec) -> Manifest:
-    merged = merge({"metadata": {}, "spec": _pod_spec(pool, spec)}, spec.proxy.pod_template)
-    names_left = {container.get("name") for container in merged.get("spec", {}).get("containers", [])}
-    if "kamailio" not in names_left:
-        raise SpecError(
-            "InvalidPodTemplate", "spec.proxy.podTemplate.spec.containers removes kamailio; a proxy needs it"
-        )
+    merged = merge({"spec": _pod_spec(pool, spec)}, spec.proxy.pod_template)
+    containers = merged.get("spec", {}).get("containers", [])
+    if not any(container["name"] == "kamailio" for container in containers):
+        message = "spec.proxy.podTemplate.spec.containers leaves no container kamailio; a proxy needs it"
+        raise SpecError("InvalidPodTemplate", message)
     return merged
 
 

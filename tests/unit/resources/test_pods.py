@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from switchboard.errors import SpecError
+from switchboard.pool.spec import Assignment, Capacity, Listener, Media, PoolSpec, ProxyTemplate, Sharing
+from switchboard.resources.names import PoolRef
+from switchboard.resources.pods import build_pod, template_hash
+
+WithTemplate = Callable[[dict[str, object]], PoolSpec]
+
+
+def containers(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    spec = pod["spec"]
+    return {container["name"]: container for container in [*spec["initContainers"], *spec["containers"]]}
+
+
+def env(container: dict[str, Any]) -> dict[str, str]:
+    """Name to value, or to the field that it is read from."""
+    return {
+        one["name"]: one["value"] if "value" in one else one["valueFrom"]["fieldRef"]["fieldPath"]
+        for one in container["env"]
+    }
+
+
+@pytest.fixture
+def pod(pool: PoolRef, spec: PoolSpec) -> dict[str, Any]:
+    return build_pod(pool, spec, "edge-abcde")
+
+
+def test_sidecars_start_before_kamailio_and_outlive_it(pod: dict[str, Any]) -> None:
+    """The sidecars are native ones, rtpengine before the agent, of the same image as Kamailio."""
+    assert [(one["name"], one["restartPolicy"]) for one in pod["spec"]["initContainers"]] == [
+        ("rtpengine", "Always"),
+        ("agent", "Always"),
+    ]
+    assert [one["name"] for one in pod["spec"]["containers"]] == ["kamailio"]
+    assert {one["image"] for one in containers(pod).values()} == {"switchboard-proxy:dev"}
+
+
+def test_a_pool_without_media_runs_no_rtpengine(pool: PoolRef, spec: PoolSpec) -> None:
+    """Without media there is no rtpengine, and the others are told so by an empty MEDIA_PORTS."""
+    pod = build_pod(pool, msgspec.structs.replace(spec, media=Media(enabled=False)), "edge-abcde")
+    assert set(containers(pod)) == {"agent", "kamailio"}
+    assert env(containers(pod)["kamailio"])["MEDIA_PORTS"] == ""
+
+
+def test_every_container_is_told_the_same(pod: dict[str, Any]) -> None:
+    """The environment that the data plane is configured by, alike in all three containers."""
+    rtpengine, agent, kamailio = (env(container) for container in containers(pod).values())
+    assert rtpengine == agent == kamailio
+    assert kamailio == {
+        "POOL": "edge",
+        "POD_NAME": "metadata.name",
+        "POD_NAMESPACE": "metadata.namespace",
+        "POD_IP": "status.podIP",
+        "ADVERTISE": "status.podIP",
+        "LISTEN": "udp:5060 tcp:5080",
+        "MEDIA_PORTS": "20000-24999",
+        "MEDIA_TIMEOUT": "60",
+        "RUN_DIR": "/run/switchboard",
+    }
+
+
+def test_a_proxy_has_no_privileges(pod: dict[str, Any]) -> None:
+    """One unprivileged uid, no capabilities, nothing to write to but the run directory, no cluster credentials."""
+    spec = pod["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 10001
+    for container in containers(pod).values():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+        assert writable == {"/run/switchboard"}
+
+
+def test_only_the_agent_sees_keys_and_settings(pod: dict[str, Any]) -> None:
+    """Certificates, pool key, settings and workload data are mounted into the agent alone."""
+    paths = {name: [mount["mountPath"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
+    assert paths["rtpengine"] == paths["kamailio"] == ["/run/switchboard"]
+    assert paths["agent"] == [
+        "/run/switchboard",
+        "/etc/switchboard/load",
+        "/etc/switchboard/settings",
+        "/etc/switchboard/tls",
+        "/etc/switchboard/token",
+    ]
+
+
+def test_a_proxy_starts_without_the_operators_configmaps(pod: dict[str, Any]) -> None:
+    """Workload data and settings may come later; certificates and the pool key must be there, readable by the group."""
+    volumes = {volume.pop("name"): volume for volume in pod["spec"]["volumes"]}
+    assert volumes == {
+        "run": {"emptyDir": {}},
+        "load": {"configMap": {"name": "edge-load", "optional": True}},
+        "settings": {"configMap": {"name": "edge-settings", "optional": True}},
+        "tls": {"secret": {"secretName": "edge-agent-tls", "defaultMode": 0o440}},
+        "token": {"secret": {"secretName": "edge-token", "defaultMode": 0o440}},
+    }
+
+
+def test_calls_have_time_to_end(pod: dict[str, Any]) -> None:
+    """Kamailio is stopped once the drain is over, for which there is more time than any drain.timeout (24 h)."""
+    kamailio = containers(pod)["kamailio"]
+    assert kamailio["lifecycle"]["preStop"] == {"exec": {"command": ["switchboard-agent", "drain", "--wait"]}}
+    assert pod["spec"]["terminationGracePeriodSeconds"] > 24 * 3600
+
+
+def test_probes_ask_the_agent(pod: dict[str, Any]) -> None:
+    """The agent says whether it lives and whether Kamailio answers; nothing ever restarts a Kamailio that has calls."""
+    agent, kamailio = containers(pod)["agent"], containers(pod)["kamailio"]
+    for probe, path in (
+        (agent["startupProbe"], "/healthz"),
+        (agent["livenessProbe"], "/healthz"),
+        (kamailio["readinessProbe"], "/readyz"),
+    ):
+        assert probe["httpGet"] == {"path": path, "port": 7443, "scheme": "HTTPS"}
+    assert "livenessProbe" not in kamailio
+
+
+def test_proxies_spread_and_leave_a_lost_node_soon(pod: dict[str, Any]) -> None:
+    """Proxies of a pool go to different nodes where they can; one on a lost node is replaced after 30 s, not 300."""
+    assert {one["topologyKey"] for one in pod["spec"]["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    assert {(one["key"], one["tolerationSeconds"]) for one in pod["spec"]["tolerations"]} == {
+        ("node.kubernetes.io/not-ready", 30),
+        ("node.kubernetes.io/unreachable", 30),
+    }
+
+
+def test_resources_are_kamailios(pool: PoolRef, spec: PoolSpec) -> None:
+    """spec.proxy.resources sizes Kamailio; the sidecars' sizes come by podTemplate."""
+    sized = ProxyTemplate(image="i", resources={"limits": {"memory": "1Gi"}})
+    made = containers(build_pod(pool, msgspec.structs.replace(spec, proxy=sized), "edge-abcde"))
+    assert made["kamailio"]["resources"] == {"limits": {"memory": "1Gi"}}
+    assert "resources" not in made["rtpengine"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 0.5},
+        {"replicas": 9},
+        {"capacity": Capacity(calls=9, cpu_cores=2.0)},
+        {"sharing": Sharing(period_seconds=1.0)},
+        {"assignment": Assignment(policy="least", mode="redirect", max_hops=2)},
+        {"gateways": ()},
+        {"routes": ()},
+        {"client_networks": ("192.0.2.0/24",)},
+        {"drain_timeout_seconds": 60},
+        {"suspend": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_run_time_settings_restart_nothing(pool: PoolRef, spec: PoolSpec, change: dict[str, Any]) -> None:
+    """What is applied at run time is not in the pod: its hash, and so every proxy, stays."""
+    assert template_hash(pool, msgspec.structs.replace(spec, **change)) == template_hash(pool, spec)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"proxy": ProxyTemplate(image="switchboard-proxy:next")},
+        {"proxy": ProxyTemplate(image="switchboard-proxy:dev", resources={"limits": {"cpu": "1"}})},
+        {"proxy": ProxyTemplate(image="switchboard-proxy:dev", pod_template={"metadata": {"labels": {"a": "b"}}})},
+        {"listen": (Listener(transport="UDP", port=5070),)},
+        {"media": Media(enabled=False)},
+        {"media": Media(port_min=30000, port_max=30999)},
+        {"media": Media(timeout_seconds=30)},
+    ],
+    ids=["image", "resources", "template", "listen", "no media", "media ports", "media timeout"],
+)
+def test_what_is_in_the_pod_rolls_the_proxies(pool: PoolRef, spec: PoolSpec, change: dict[str, Any]) -> None:
+    """A change to what a proxy is started with is seen in the hash."""
+    assert template_hash(pool, msgspec.structs.replace(spec, **change)) != template_hash(pool, spec)
+
+
+def test_proxies_of_one_template_carry_its_hash(pool: PoolRef, spec: PoolSpec) -> None:
+    """Two proxies differ in name alone, and both say what they were made of."""
+    one, other = (build_pod(pool, spec, name)["metadata"] for name in ("edge-abcde", "edge-fghij"))
+    assert one["labels"]["switchboard.dev/template"] == template_hash(pool, spec)
+    assert one["labels"] | {"switchboard.dev/proxy": "edge-fghij"} == other["labels"]
+    assert one["labels"]["switchboard.dev/proxy"] == one["name"] == "edge-abcde"
+
+
+def test_the_pod_template_has_the_last_word(pool: PoolRef, with_template: WithTemplate) -> None:
+    """Labels, annotations and any part of the pod's spec may be added or changed."""
+    spec = with_template(
+        {
+            "metadata": {"labels": {"team": "voice"}, "annotations": {"a": "b"}},
+            "spec": {
+                "nodeSelector": {"disk": "ssd"},
+                "containers": [{"name": "kamailio", "env": [{"name": "MEDIA_TIMEOUT", "value": "7"}]}],
+            },
+        }
+    )
+    pod = build_pod(pool, spec, "edge-abcde")
+    assert pod["metadata"]["labels"]["team"] == "voice"
+    assert pod["metadata"]["annotations"] == {"a": "b"}
+    assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
+    assert env(containers(pod)["kamailio"])["MEDIA_TIMEOUT"] == "7"
+
+
+def test_the_pod_template_cannot_hide_a_proxy_from_its_pool(pool: PoolRef, with_template: WithTemplate) -> None:
+    """Labels that select the pod stand, whatever the template says."""
+    spec = with_template({"metadata": {"labels": {"switchboard.dev/pool": "other", "switchboard.dev/proxy": "x"}}})
+    labels = build_pod(pool, spec, "edge-abcde")["metadata"]["labels"]
+    assert labels["switchboard.dev/pool"] == "edge"
+    assert labels["switchboard.dev/proxy"] == "edge-abcde"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"spec": {"containers": [{"name": "kamailio", "$patch": "delete"}]}},
+        {"spec": {"$patch": "delete"}},
+        {"spec": None},
+    ],
+    ids=["deleted", "emptied", "nulled"],
+)
+def test_a_proxy_without_kamailio_is_refused(
+    pool: PoolRef, with_template: WithTemplate, template: dict[str, object]
+) -> None:
+    """A template that takes Kamailio away becomes a SpecError, not a pod that routes nothing."""
+    with pytest.raises(SpecError, match="leaves no container kamailio") as refused:
+        build_pod(pool, with_template(template), "edge-abcde")
+    assert refused.value.reason == "InvalidPodTemplate"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from switchboard.errors import MessageError, StaleTermError, SwitchboardError
 from switchboard.link.codec import decode_to_agent, encode
@@ -103,7 +103,7 @@ class Session:
         while True:
             frame = await self._socket.receive()
             if frame.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                if isinstance(frame.data, WebSocketError):
+                if isinstance(frame.data, Exception):  # too large, or silent for too long
                     _log.warning("link of the %s: %s", self.who.role, frame.data)
                 return
             try:
@@ -172,7 +172,10 @@ class LinkServer:
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_SECONDS / 2
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # gone already
+            return socket
         session = Session(who, socket, transport, self._proxy, partial(self._may, who))
         session.send(encode(self._proxy.hello()))
         previous = self._sessions.get(who.role)

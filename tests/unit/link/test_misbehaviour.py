@@ -215,6 +215,26 @@ async def test_what_a_listener_may_not_say(
     assert agent.commands == [Tick(id=1, term=1, tick=5)]
 
 
+async def test_listener_that_leaves_while_it_is_let_in(
+    agent_credentials: Credentials, ear: Ear, operator_credentials: Credentials
+) -> None:
+    """A listener that is gone before its session began leaves nothing behind."""
+    agent = Agent()
+
+    async def hasty(request: web.Request) -> web.WebSocketResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return await agent.server.handle(request)
+
+    async with (
+        serving(hasty, agent_credentials.server_context()) as address,
+        listening(address, operator_credentials.client_context, ear),
+    ):
+        await ear.until(lambda: ear.errors)
+    assert not agent.server.has_listener
+    assert agent.asked == 0
+
+
 async def test_newest_session_wins(agent: Agent, operator_credentials: Credentials, ear: Ear) -> None:
     """A newer session of the operator takes the place of the older one, whose other end is told."""
     async with aiohttp.ClientSession() as session:

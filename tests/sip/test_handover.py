@@ -31,6 +31,7 @@ async def ringing(pool: Pool, alice: Phone, pbx: Phone) -> AsyncIterator[Ringing
     await call.ringing()
     old.set(role="member")
     new.set(role="primary", prev=old.uri)
+    pool.set(primary=new.uri)
     yield call, (new.ip, 5060), answered
     await idle(*pool.proxies)
 
@@ -95,8 +96,7 @@ async def test_connection_outlives_the_hand_over(pool: Pool, pbx: Phone) -> None
         assert await first.bye() == 200
         old.set(role="member")
         new.set(role="primary", prev=old.uri)
-        for proxy in pool.proxies:
-            proxy.control.set("ctl", "primary", new.uri)
+        pool.set(primary=new.uri)
         second = await carol.call(pool.uri)
         assert second.status == 200
         assert new.count("assigned") == 1

@@ -17,8 +17,9 @@ PEER = "127.77.1.99"  # for a phone that plays a proxy
 TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
-TABLES_OF_COUNTS = ("ast", "rcv", "cnt")
+TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok")
 TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route")
+MEMORIES = ("sus", "bad", "brk", "known")  # what a proxy remembers for a while
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Pool:
         self.set(ready=1)
 
     def _reset(self, proxy: Proxy) -> None:
-        for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS):
+        for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS, *MEMORIES):
             proxy.control("htable.flush", table)
         proxy.networks([f"{CLIENTS}.0/24"], GATEWAYS)
         for peer in self.proxies:
@@ -103,7 +104,7 @@ class Pool:
         proxy.set(
             key=KEY, mode="forward", policy="first", hops=5, status=503, retry=2, drain=0, media=1, tick=TICK, prev=""
         )
-        proxy.set(role="primary" if proxy is self.primary else "member")
+        proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)
         proxy.admit(100)
 
 

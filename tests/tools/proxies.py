@@ -74,7 +74,7 @@ class Program:
                 "--dev",
                 "/dev",
             ),
-            *("--tmpfs", "/tmp", "--bind", str(run), RUN_DIR),  # noqa: S108  # the sandbox's own /tmp
+            *("--tmpfs", "/tmp", "--tmpfs", "/run", "--bind", str(run), RUN_DIR),  # noqa: S108  # the sandbox's own
             *("--ro-bind", str(PROJECT / "operator"), "/opt/switchboard/operator"),
             *("--ro-bind", str(PROJECT / "proxy"), "/opt/switchboard/proxy"),
             *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -173,7 +173,7 @@ def caller(  # each argument is one knob of the load
     rate: float,
     hold_seconds: float = 1.0,
     lost: float = 0.0,
-    ring_limit_seconds: float = 10.0,
+    ring_limit_seconds: float = 30.0,
     user: str = "echo",
     port: int = 5060,
     transport: str = "u1",

@@ -36,7 +36,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Environment:
         """Raise ConfigurationError, naming the variable or file, when something is missing or wrong."""
-        config = Path(environ.get("CONFIG_DIR", "/etc/switchboard"))
+        mounts = Path(environ.get("ETC_DIR", "/etc/switchboard"))
         address = _required(environ, "POD_IP")
         port = _sip_port(_required(environ, "LISTEN"))
         return cls(
@@ -49,10 +49,10 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             media=bool(environ.get("MEDIA_PORTS")),
             media_address=_ng_address(environ.get("NG_ADDRESS", "127.0.0.1:2223")),
             run=Path(environ.get("RUN_DIR", "/run/switchboard")),
-            load=config / "load" / "load.json",
-            settings=config / "settings" / "settings.json",
-            tls=config / "tls",
-            key=_pool_key(config / "token" / "key"),
+            load=mounts / "load" / "load.json",
+            settings=mounts / "settings" / "settings.json",
+            tls=mounts / "tls",
+            key=_pool_key(mounts / "token" / "key"),
         )
 
 

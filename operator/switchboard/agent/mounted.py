@@ -16,6 +16,7 @@ from switchboard.agent.environment import AGENT_PORT, Environment, bracketed
 from switchboard.agent.wanted import Wanted
 from switchboard.link.messages import Peer, Settings
 from switchboard.pool.load import LoadDocument
+from switchboard.pool.table import sip_uri
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,15 +38,17 @@ class Mounted(msgspec.Struct, frozen=True):
             return None
         if self.load is None:
             return Wanted(settings=self.settings)
+        proxies = self.load.proxies
         return Wanted(
             term=self.load.version[0],
             settings=self.settings,
             peers=tuple(
                 Peer(name=one.name, address=one.address, link=f"{bracketed(one.address)}:{AGENT_PORT}")
-                for one in self.load.proxies
+                for one in proxies
                 if one.name != proxy
             ),
             role="primary" if self.load.primary == proxy else "member",
+            primary=next((sip_uri(one.address, one.port) for one in proxies if one.name == self.load.primary), ""),
             version=self.load.version,
         )
 

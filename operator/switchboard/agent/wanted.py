@@ -26,6 +26,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings | None = None
     peers: tuple[Peer, ...] = ()
     role: RoleName = "member"
+    primary: str = ""  # SIP URI; "" while unknown
     previous: str = ""  # SIP URI of the primary before
     previous_until: float = 0.0
     tick: int = 0
@@ -53,7 +54,11 @@ def accept(wanted: Wanted, command: Command, now: float) -> Wanted:
             return msgspec.structs.replace(changed, tick=command.tick)
         case Role():
             return msgspec.structs.replace(
-                changed, role=command.role, previous=command.previous or "", previous_until=now + PREVIOUS_SECONDS
+                changed,
+                role=command.role,
+                primary=command.primary or "",
+                previous=command.previous or "",
+                previous_until=now + PREVIOUS_SECONDS,
             )
         case Drain():
             return msgspec.structs.replace(changed, draining=command.draining)
@@ -82,6 +87,7 @@ def state(wanted: Wanted, now: float, *, draining: bool) -> dict[Key, Value]:
     """The htable entries that follow from tick, drain and role; the role last, when all else is in effect."""
     return {
         ("ctl", "prev"): wanted.previous if now < wanted.previous_until else "",
+        ("ctl", "primary"): wanted.primary if wanted.role == "member" else "",
         ("ctl", "tick"): wanted.tick,
         ("ctl", "drain"): int(draining),
         ("ctl", "role"): wanted.role,

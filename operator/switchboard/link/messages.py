@@ -136,11 +136,16 @@ class Tick(Message, frozen=True, tag="tick"):
 
 
 class Role(Message, frozen=True, tag="role"):
-    """`previous`: SIP URI of the primary before; for 3 minutes what belongs to its transactions goes on to it."""
+    """Sent to every proxy when it starts, and to all whenever the primary changes.
+
+    `primary`: SIP URI of the pool's primary; a member passes new requests that reach it straight from a client on to
+    it. `previous`: of the primary before; for 3 minutes what belongs to its transactions goes on to it.
+    """
 
     id: int
     term: int
     role: RoleName
+    primary: str | None = None
     previous: str | None = None
 
 

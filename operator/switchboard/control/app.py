@@ -1,0 +1,140 @@
+"""`switchboard-operator`: reads its settings, waits for the API server, watches, and acts while it holds the Lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+
+import kopf
+
+from switchboard.control.handlers import build_registry
+from switchboard.control.http import serving
+from switchboard.control.kube import Kube, KubeError, configure
+from switchboard.control.lease import Lease
+from switchboard.control.manager import Manager
+from switchboard.control.metrics import PoolCollector
+from switchboard.control.reconcile import PoolController
+from switchboard.control.settings import Settings, from_environment
+from switchboard.errors import ConfigurationError
+from switchboard.link.client import link_session
+
+logger = logging.getLogger(__name__)
+
+UNREACHABLE_PAUSE_SECONDS = 2.0
+
+
+def main() -> int:
+    try:
+        settings = from_environment(os.environ)
+        log_to_stderr(settings.log_level)
+        asyncio.run(run(settings))
+    except ConfigurationError as error:
+        print(f"switchboard-operator: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up yet
+        return 1
+    return 0
+
+
+def log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # at INFO it writes a line for each event it hands on
+
+
+async def run(settings: Settings) -> None:
+    """Everything the process does, until SIGTERM or SIGINT."""
+    kube = Kube(await configure())
+    async with link_session() as links:
+        manager = Manager(
+            lambda key, observed, term: PoolController(
+                key, observed, term, kube=kube, session=links, settings=settings
+            ),
+            unhealthy_after_seconds=3 * settings.resync_seconds,
+        )
+        collector = PoolCollector(manager)
+        collector.register()
+        try:
+            async with serving(settings.http_port, manager.unhealthy):
+                await _operate(kube, manager, settings)
+        finally:
+            collector.unregister()
+            await kube.close()
+
+
+async def _operate(kube: Kube, manager: Manager[PoolController], settings: Settings) -> None:
+    await wait_for_api_server(kube)
+    lease = Lease(
+        kube,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        duration_seconds=settings.lease_seconds,
+    )
+    stop, ready, signalled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    turns = asyncio.create_task(take_turns(lease, manager), name="lease")
+    watching = asyncio.create_task(watch(manager, settings, ready, stop), name="kopf")
+    await _first(asyncio.create_task(ready.wait()), watching)
+    for number in (signal.SIGTERM, signal.SIGINT):  # after kopf has put in its own: links and Lease go first
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    await _first(asyncio.create_task(signalled.wait()), watching, turns)
+    turns.cancel()
+    with suppress(asyncio.CancelledError):
+        await turns
+    stop.set()
+    await watching
+
+
+async def _first(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def watch(
+    manager: Manager[PoolController], settings: Settings, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """kopf, embedded: it watches and keeps the indices, nothing else."""
+    await kopf.operator(
+        registry=build_registry(manager),
+        standalone=True,
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
+        ready_flag=ready,
+        stop_flag=stop,
+    )
+
+
+async def take_turns(lease: Lease, manager: Manager[PoolController]) -> None:
+    """Leads whenever the Lease is ours; when it is lost, everything stops before it is asked for again."""
+    while True:
+        term = await lease.acquire()
+        leading = asyncio.create_task(manager.lead(term), name=f"term {term}")
+        try:
+            await lease.hold()
+        except asyncio.CancelledError:
+            await _cancel(leading)
+            await lease.release()
+            raise
+        await _cancel(leading)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def wait_for_api_server(kube: Kube) -> None:
+    """Says once that the API server does not answer, and once that it does again."""
+    unreachable = False
+    while True:
+        try:
+            version = await kube.version()
+        except KubeError as error:
+            if not unreachable:
+                logger.error("%s; trying again until it does", error)  # noqa: TRY400 - one clear line, no traceback
+            unreachable = True
+            await asyncio.sleep(UNREACHABLE_PAUSE_SECONDS)
+        else:
+            logger.info("Kubernetes API %s at %s", version, kube.configuration.host)
+            return

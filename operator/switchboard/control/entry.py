@@ -1,0 +1,108 @@
+"""Where clients enter the pool: the primary, and the Service's one endpoint that points at it.
+
+The EndpointSlice itself is the record of who is primary, so an operator that starts anew keeps him. A change of primary
+is a `pool.election.Handover`: confirm, switch, demote; each step asks for something again and again until it is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from switchboard.control.fleet import Fleet
+from switchboard.control.kube import Object
+from switchboard.control.owned import Id, Owned
+from switchboard.control.recorder import Note
+from switchboard.pool.election import Handover, Seen, advance, elect
+from switchboard.pool.spec import PoolSpec
+from switchboard.resources import names
+from switchboard.resources.names import PoolRef
+from switchboard.resources.services import Primary, build_endpoint_slice
+
+logger = logging.getLogger(__name__)
+
+CONFIRM_SECONDS = 10.0  # a new primary that does not come into office in this time is given up
+
+_WORDS = {"first": "the pool's first", "lost": "the one before is lost", "draining": "the one before drains"}
+
+
+class Entry:
+    def __init__(self, fleet: Fleet, owned: Owned, note: Callable[[Note], None]) -> None:
+        self.handover: Handover | None = None
+        self._began = 0.0
+        self._why = ""
+        self._fleet, self._owned, self._note = fleet, owned, note
+
+    def current(self, pool: PoolRef, observed: Mapping[Id, Object]) -> str | None:
+        """The pod that the Service points at."""
+        slice_ = self._owned.latest(observed).get(("EndpointSlice", names.service(pool)))
+        endpoints = (slice_ or {}).get("endpoints") or []
+        return endpoints[0]["targetRef"]["name"] if endpoints else None
+
+    async def settle(
+        self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], hand_over_to: str | None = None
+    ) -> str | None:
+        """One look at who should be primary, and all steps towards it that can be taken now; returns who is."""
+        entry = self.current(pool, observed)
+        if self.handover is None:
+            self._begin(entry, hand_over_to)
+        if self.handover is None:
+            self._fleet.appoint(entry)
+            await self._point_at(pool, spec, observed, entry if self._fleet.member(entry) else None)
+            return self.current(pool, observed)
+        while not self.handover.over:
+            await self._act(pool, spec, observed, self.handover)
+            after = advance(self.handover, self._seen(pool, observed, self.handover))
+            if after == self.handover:
+                break
+            self.handover = after
+        self._end_if_over(self.handover)
+        return self.current(pool, observed)
+
+    def _begin(self, entry: str | None, hand_over_to: str | None) -> None:
+        election = elect(self._fleet.proxies(), entry)
+        new = hand_over_to if election.cause == "kept" else election.primary
+        if new is None or new == entry:
+            return
+        cause = "draining" if election.cause == "kept" else election.cause
+        old = self._fleet.member(entry)
+        self.handover = Handover(new=new, old=entry if old is not None and old.up else None)
+        self._began, self._why = self._fleet.clock(), _WORDS[cause]
+        logger.info("%s: %s is to be primary: %s", self._fleet.pool.name, new, self._why)
+
+    async def _act(self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], handover: Handover) -> None:
+        if handover.step in ("confirm", "switch"):
+            old = self._fleet.member(handover.old)
+            answers = old is not None and old.proxy.ready
+            self._fleet.appoint(handover.new, self._fleet.uri(handover.old) if answers else None)
+        if handover.step == "switch":
+            await self._point_at(pool, spec, observed, handover.new)
+            self._note(Note("PrimaryElected", f"Proxy {handover.new} is the primary: {self._why}."))
+        if handover.step == "demote" and handover.old is not None:
+            self._fleet.demote(handover.old)
+
+    def _seen(self, pool: PoolRef, observed: Mapping[Id, Object], handover: Handover) -> Seen:
+        new, old = self._fleet.member(handover.new), self._fleet.member(handover.old)
+        in_time = handover.step != "confirm" or self._fleet.clock() - self._began < CONFIRM_SECONDS
+        return Seen(
+            new_alive=new is not None and new.up and new.proxy.alive and in_time,
+            new_confirmed=self._fleet.confirmed(handover.new),
+            entry=self.current(pool, observed),
+            old_alive=old is not None and old.up,
+            old_demoted=handover.old is not None and self._fleet.demoted(handover.old),
+        )
+
+    def _end_if_over(self, handover: Handover) -> None:
+        if handover.over:
+            logger.info("%s: change of primary to %s: %s", self._fleet.pool.name, handover.new, handover.step)
+            self.handover = None
+            if handover.step == "abandoned":
+                self._fleet.ask()
+
+    async def _point_at(self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], name: str | None) -> None:
+        member = self._fleet.member(name)
+        primary = None
+        if member is not None:
+            pod = member.pod
+            primary = Primary(name=pod.name, uid=pod.uid, address=pod.address, node=pod.node)
+        await self._owned.ensure(build_endpoint_slice(pool, spec.listen, primary), observed)

@@ -1,0 +1,378 @@
+"""The links to a pool's proxies: their reports in, and what should be in effect at each of them.
+
+A report changes one row of the routing table and never looks at the other proxies. What goes out is the dispatcher's
+business (`dispatch`); the fleet only says that something is to be sent. Reconcile tells the fleet what should be
+(`follow`, `appoint`, `demote`), and is woken when something happened that it decides about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import aiohttp
+import msgspec
+
+from switchboard.control.member import Member
+from switchboard.control.observed import PodView
+from switchboard.control.recorder import Note
+from switchboard.control.routing import RoutingTable
+from switchboard.errors import ProtocolMismatchError, SwitchboardError
+from switchboard.link.client import LinkClient, Target, next_id
+from switchboard.link.codec import encode
+from switchboard.link.messages import Configure, Hello, Peer, Report, RoleName, Settings
+from switchboard.link.tls import Credentials
+from switchboard.pool.credits import Predecessor, Ticker, expected_unreported, spent, succeed
+from switchboard.pool.spec import PoolSpec
+from switchboard.pool.table import Proxy, eligible, in_order, sip_uri
+from switchboard.pool.workload import places, saturated
+from switchboard.resources.names import AGENT_PORT, PoolRef
+
+logger = logging.getLogger(__name__)
+
+DIAL_PATIENCE_SECONDS = 3.0  # a proxy that cannot be dialled for so long counts as lost
+SILENT_PERIODS = 3  # a primary that reports nothing for so many periods is lost, long before TCP would say so
+OVERLAP_SECONDS = 0.5  # how long two assigners may overlap in a planned hand-over
+
+
+class Fleet:
+    """One pool's proxies; touched from the event loop only."""
+
+    def __init__(  # noqa: PLR0913 - whose links, under which term, and whom to tell
+        self,
+        pool: PoolRef,
+        term: int,
+        session: aiohttp.ClientSession,
+        *,
+        wake: Callable[[], None],
+        note: Callable[[Note], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pool, self.term = pool, term
+        self.clock = clock
+        self.members: dict[str, Member] = {}
+        self.table = RoutingTable()
+        self.ticker = Ticker(tick=1)
+        self.assigner: str | None = None  # the pod that is primary, or is about to be
+        self.previous: str | None = None  # SIP URI of the primary before, in a planned hand-over
+        self.configuration: Configure | None = None
+        self.configuration_frame = b""
+        self.version = (term, 0)
+        self.table_changed = asyncio.Event()
+        self.stirred = asyncio.Event()  # ticker, assigner or members changed
+        self.unsynced: asyncio.Queue[Member] = asyncio.Queue()
+        self._outgoing: str | None = None  # stays primary until it is demoted
+        self._settling: set[str] = set()  # demoted; the next report tells exactly what they had assigned
+        self._predecessors: tuple[Predecessor, ...] = ()
+        self._session = session
+        self._credentials: Credentials | None = None
+        self._spec: PoolSpec | None = None
+        self._places = 1
+        self._wake, self._note = wake, note
+
+    # what should be
+
+    def follow(
+        self, pods: Iterable[PodView], spec: PoolSpec, template: str, settings: Settings, credentials: Credentials
+    ) -> None:
+        """The pods there are, and what is to be in effect at all of them."""
+        self._spec, self._places = spec, places(spec.capacity, spec.threshold)
+        if credentials != self._credentials:
+            self._credentials = credentials
+            self._context = credentials.client_context()
+        present = {pod.name: pod for pod in pods}
+        for name in self.members.keys() - present.keys():
+            self._forget(name)
+        for pod in present.values():
+            self._see(pod, spec, template)
+        self._configure(settings)
+        self.rebuild()
+        for member in self.members.values():
+            self.unsynced.put_nowait(member)
+        self.stirred.set()
+
+    def appoint(self, name: str | None, previous: str | None = None) -> None:
+        """The pod that is to be the assigner, and primary as soon as tick and table are in effect there."""
+        if name == self.assigner:
+            return
+        old, new = self.member(self.assigner), self.member(name)
+        if old is not None and old.proxy.reading is not None:
+            self._outgoing = old.proxy.name if old.up else None
+            self._succeed(self._overlapping(old) if old.up else self._killed(old, old.proxy, old.assigned), new)
+        self.assigner, self.previous = name, previous
+        self.ticker = self.ticker.reassigned()
+        if new is not None:
+            new.in_effect.table = None
+            self.unsynced.put_nowait(new)
+        self.rebuild()
+        self.stirred.set()
+
+    def demote(self, name: str) -> None:
+        """The Service points elsewhere: this pod may become a member."""
+        if self._outgoing == name:
+            self._outgoing = None
+        if (member := self.member(name)) is not None:
+            self.unsynced.put_nowait(member)
+
+    def wanted_role(self, name: str) -> RoleName | None:
+        """None: leave it as it is."""
+        if name == self.assigner:
+            return "primary"
+        return None if name == self._outgoing else "member"
+
+    # what is so
+
+    def member(self, name: str | None) -> Member | None:
+        return self.members.get(name) if name is not None else None
+
+    def proxies(self) -> list[Proxy]:
+        return in_order(member.proxy for member in self.members.values())
+
+    def confirmed(self, name: str) -> bool:
+        """Whether tick, whole table and the role `primary` are in effect at the assigner."""
+        member = self.member(name)
+        return member is not None and member.up and name == self.assigner and self._confirmed(member)
+
+    def _confirmed(self, member: Member) -> bool:
+        effect = member.in_effect
+        return effect.role == "primary" and effect.table is not None and self.ticker.acknowledged_at is not None
+
+    def demoted(self, name: str) -> bool:
+        member = self.member(name)
+        return member is None or not member.up or member.in_effect.role == "member"
+
+    def fingerprints(self) -> list[str]:
+        """Of the certificates that the proxies show; "" for one that has not said yet."""
+        return [
+            member.report.fingerprint if member.report else "" for member in self.members.values() if member.proxy.alive
+        ]
+
+    def uri(self, name: str | None) -> str | None:
+        """Where a primary that still answers can be reached by its successor."""
+        member = self.member(name)
+        return sip_uri(member.proxy.address, member.proxy.port) if member is not None and member.up else None
+
+    # the link's Listener
+
+    def connected(self, link: LinkClient, hello: Hello) -> None:
+        if (member := self._of(link)) is not None:
+            logger.info("%s: linked, boot %s", link.target.proxy, hello.boot)
+            member.connected()
+
+    def reported(self, link: LinkClient, report: Report) -> None:
+        member = self._of(link)
+        if member is None:
+            return
+        now = self.clock()
+        before, assigned = member.proxy, member.assigned
+        news = member.report is None or before.link != "up" or member.fresh
+        if not member.reported(report, now):
+            return
+        proxy = member.proxy
+        if report.tick > self.ticker.tick:
+            self.ticker = self.ticker.seen(report.tick)
+            self.stirred.set()
+        if report.table > self.version and report.table[0] == self.term:
+            self.version = report.table  # in peer mode the numbers go on within our term
+        if before.id != proxy.id:
+            self._booted(member, before, assigned)
+        elif not self.table.update(proxy):
+            self._membership()
+        if self.table.dirty:
+            self.table_changed.set()
+        if news:
+            self._arrived(member, first=before.reading is None)
+        self._judge(member, before, report)
+
+    def lost(self, link: LinkClient, error: SwitchboardError) -> None:
+        if (member := self._of(link)) is None:
+            return
+        if str(error) != member.trouble:
+            member.trouble = str(error)
+            logger.info("%s", error)
+        was_up = member.proxy.link == "up"
+        if was_up or self.clock() - member.dialled_at > DIAL_PATIENCE_SECONDS:
+            self._lost(member, str(error), compatible=not isinstance(error, ProtocolMismatchError))
+
+    # how it is kept
+
+    def close(self) -> None:
+        """Closes every link."""
+        for name in list(self.members):
+            self._forget(name)
+
+    def check_silence(self) -> None:
+        """Gives up the primary's link when its reports have stopped; the dial that follows finds out more."""
+        member = self.member(self.assigner)
+        if member is None or not member.up or member.proxy.reading is None or self._spec is None:
+            return
+        silent = self.clock() - member.proxy.reading.sampled_at
+        if silent > SILENT_PERIODS * max(0.5, self._spec.sharing.period_seconds):
+            self._lost(member, f"proxy {member.proxy.name}: no report for {silent:.1f} s")
+            self._dial(member)
+
+    def forget_spent(self) -> None:
+        """Drops predecessors of whose calls nothing can be on the way any more."""
+        readings = {
+            proxy.id: proxy.reading for proxy in self.proxies() if eligible(proxy) and proxy.reading is not None
+        }
+        left = tuple(one for one in self._predecessors if not spent(one, readings))
+        if len(left) != len(self._predecessors):
+            self._predecessors = left
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """The table anew, from what is held of every proxy."""
+        member = self.member(self.assigner)
+        assigner = member.proxy.id or None if member is not None else None
+        proxies = [one.proxy for one in self.members.values()]
+        self.table.rebuild(proxies, assigner, self._places, self._predecessors, self.clock())
+        if self.table.dirty:
+            self.table_changed.set()
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether two hold the role of primary at this moment: no tick is sent then."""
+        return self._outgoing is not None and (member := self.member(self._outgoing)) is not None and member.up
+
+    def ask(self) -> None:
+        """Asks for another reconcile."""
+        self._wake()
+
+    def next_version(self) -> tuple[int, int]:
+        self.version = (self.term, self.version[1] + 1)
+        return self.version
+
+    def role_changed(self, member: Member, role: RoleName) -> None:
+        """The agent has acknowledged a role."""
+        if role == "member":
+            self._settling.add(member.proxy.name)
+        self._wake()
+
+    def _of(self, link: LinkClient) -> Member | None:
+        member = self.members.get(link.target.proxy)
+        return member if member is not None and member.link is link else None
+
+    def _see(self, pod: PodView, spec: PoolSpec, template: str) -> None:
+        member = self.members.get(pod.name)
+        if member is None:
+            member = self.members[pod.name] = Member(pod, spec, self.clock())
+        member.see(pod, template, self.clock())
+        if member.link is None and pod.running and pod.address:
+            self._dial(member)
+
+    def _dial(self, member: Member) -> None:
+        """A link of its own task; one that stands is given up."""
+        if member.task is not None:
+            member.task.cancel()
+        name, address = member.proxy.name, member.proxy.address
+        target = Target(proxy=name, link=f"{address}:{AGENT_PORT}", pool=self.pool.name, namespace=self.pool.namespace)
+        member.dialled_at = self.clock()
+        member.link = LinkClient(self._session, lambda: self._context, target, self)
+        member.task = asyncio.create_task(member.link.run(), name=f"link {name}")
+
+    def _forget(self, name: str) -> None:
+        member = self.members.pop(name)
+        if member.task is not None:
+            member.task.cancel()
+        if name == self.assigner:
+            self.appoint(None)
+        if member.proxy.reading is not None and not member.proxy.draining:
+            self._note(Note("ProxyLost", f"Proxy {name} is gone.", "Warning"))
+
+    def _configure(self, settings: Settings) -> None:
+        peers = tuple(
+            Peer(name=proxy.name, address=proxy.address, link=f"{proxy.address}:{AGENT_PORT}")
+            for proxy in self.proxies()
+            if proxy.address and not proxy.failed
+        )
+        now = self.configuration
+        if now is None or now.settings != settings or now.peers != peers:
+            self.configuration = Configure(id=next_id(), term=self.term, settings=settings, peers=peers)
+            self.configuration_frame = encode(self.configuration)
+
+    def _membership(self) -> None:
+        self.rebuild()
+        self.stirred.set()
+        self._wake()
+
+    def _booted(self, member: Member, before: Proxy, assigned: dict[str, dict[int, int]]) -> None:
+        """Kamailio has started anew: what an assigner gave before is a predecessor's."""
+        if member.proxy.name == self.assigner and before.reading is not None:
+            self._succeed(self._killed(member, before, assigned), member)
+            self.ticker = self.ticker.reassigned()
+        self._membership()
+
+    def _arrived(self, member: Member, *, first: bool) -> None:
+        if first:
+            self._note(Note("ProxyJoined", f"Proxy {member.proxy.name} at {member.proxy.address} joined."))
+        self.unsynced.put_nowait(member)
+        self.stirred.set()
+        self._wake()
+
+    def _judge(self, member: Member, before: Proxy, report: Report) -> None:
+        """Saturation, the end of a drain and of a demotion: what reconcile wants to know of at once."""
+        name, spec = member.proxy.name, self._spec
+        if spec is None:
+            return
+        full = saturated(
+            before.saturated,
+            room=report.room,
+            workload=report.workload,
+            threshold=spec.threshold,
+            change=spec.sharing.change,
+        )
+        if full != before.saturated:
+            member.proxy = msgspec.structs.replace(member.proxy, saturated=full)
+            at = f"{report.workload:.0%} of its capacity, threshold {spec.threshold:.0%}"
+            if full:
+                self._note(Note("ProxySaturated", f"Proxy {name} is at the threshold.", "Warning"))
+            else:
+                self._note(Note("ProxyRecovered", f"Proxy {name} is below the threshold again."))
+            logger.debug("%s: %s", name, at)
+            self._wake()
+        elif report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
+            self._wake()
+        if name in self._settling:
+            self._settling.discard(name)
+            self._replace_predecessor(self._settled(member))
+
+    def _lost(self, member: Member, why: str, *, compatible: bool = True) -> None:
+        news = member.proxy.link != "lost"
+        was_up = member.proxy.link == "up"
+        member.proxy = msgspec.structs.replace(member.proxy, link="lost", compatible=compatible)
+        if not news:
+            return
+        if was_up and not member.proxy.terminating:
+            self._note(Note("ProxyLost", f"Proxy {member.proxy.name}: the link is lost: {why}", "Warning"))
+        if any(one.id == member.proxy.id and one.last_tick is None for one in self._predecessors):
+            self._replace_predecessor(self._killed(member, member.proxy, member.assigned))
+        if member.proxy.name == self.assigner:
+            self.ticker = self.ticker.reassigned()
+        self.rebuild()
+        self._wake()
+
+    # credits across a change of the assigner
+
+    def _succeed(self, gone: Predecessor, new: Member | None) -> None:
+        self._predecessors = succeed(self._predecessors, gone, new.proxy.id if new is not None else "")
+
+    def _overlapping(self, old: Member) -> Predecessor:
+        """It goes on assigning until it is demoted."""
+        unreported = expected_unreported(old.assigned_per_second, OVERLAP_SECONDS)
+        return Predecessor(id=old.proxy.id, assigned=old.assigned, last_tick=None, unreported=unreported)
+
+    def _killed(self, member: Member, proxy: Proxy, assigned: dict[str, dict[int, int]]) -> Predecessor:
+        silent = self.clock() - proxy.reading.sampled_at if proxy.reading else 0.0
+        unreported = expected_unreported(member.assigned_per_second, silent)
+        return Predecessor(id=proxy.id, assigned=assigned, last_tick=self.ticker.tick, unreported=unreported)
+
+    def _settled(self, member: Member) -> Predecessor:
+        return Predecessor(id=member.proxy.id, assigned=member.assigned, last_tick=self.ticker.tick)
+
+    def _replace_predecessor(self, one: Predecessor) -> None:
+        if any(before.id == one.id for before in self._predecessors):
+            self._predecessors = (*(before for before in self._predecessors if before.id != one.id), one)
+            self.rebuild()

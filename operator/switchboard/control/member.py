@@ -1,0 +1,132 @@
+"""One proxy as its fleet knows it: the pod, the link to its agent, its last report, and what is in effect there."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+
+from switchboard.control.observed import PodView
+from switchboard.errors import LinkLostError
+from switchboard.link.client import LinkClient
+from switchboard.link.messages import Ack, Command, Report, RoleName
+from switchboard.pool.credits import merge_assigned
+from switchboard.pool.spec import PoolSpec
+from switchboard.pool.table import Proxy, Reading, newer
+
+
+class InEffect(msgspec.Struct):
+    """What this session's agent has acknowledged; a new session, or a new boot, starts from its first report."""
+
+    configuration: int = 0  # the id of the Configure
+    draining: bool | None = None
+    role: RoleName | None = None
+    tick: int = 0
+    table: tuple[int, int] | None = None  # the version of the whole table, not of the short list
+
+
+class Member:
+    """Mutable, and touched from the event loop only."""
+
+    def __init__(self, pod: PodView, spec: PoolSpec, now: float) -> None:
+        port = next((one.port for one in spec.listen if one.transport == "UDP"), spec.listen[0].port)
+        self.proxy = Proxy(
+            name=pod.name,
+            address=pod.address,
+            port=port,
+            advertise=f"{pod.address}:{port}",
+            created=pod.created.timestamp(),
+            ready=False,
+        )
+        self.pod = pod
+        self.link: LinkClient | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.report: Report | None = None
+        self.assigned: dict[str, dict[int, int]] = {}
+        self.assigned_per_second = 0.0
+        self.in_effect = InEffect()
+        self.dialled_at = now
+        self.syncing = False
+        self.trouble = ""  # the last reason why there is no link, said once
+        self.fresh = True  # a session has begun, its first report has yet to come
+
+    def see(self, pod: PodView, template: str, now: float) -> None:
+        """The pod as it is now; `now` on the clock of the readings."""
+        self.pod = pod
+        since = pod.draining_since
+        waited = (datetime.now(UTC) - since).total_seconds() if since is not None else 0.0
+        self.proxy = msgspec.structs.replace(
+            self.proxy,
+            address=pod.address,
+            advertise=f"{pod.address}:{self.proxy.port}",
+            ready=pod.ready,
+            current=pod.template == template,
+            failed=pod.failed,
+            terminating=pod.deleting,
+            draining_since=None if since is None else now - waited,
+        )
+
+    @property
+    def up(self) -> bool:
+        return self.proxy.link == "up" and self.report is not None
+
+    async def send(self, command: Command, frame: bytes | None = None) -> Ack:
+        if self.link is None:
+            raise LinkLostError(f"proxy {self.proxy.name}: it has no address yet")
+        return await self.link.send(command, frame)
+
+    async def post(self, frame: bytes) -> None:
+        if self.link is not None:
+            await self.link.post(frame)
+
+    def connected(self) -> None:
+        """A session starts: nothing is known to be in effect, and its first report replaces what was held."""
+        self.fresh = True
+        self.trouble = ""
+        self.in_effect = InEffect()
+        self.proxy = msgspec.structs.replace(self.proxy, link="up", compatible=True)
+
+    def reported(self, report: Report, now: float) -> bool:
+        """Takes in a report; False when it is older than what is held, or the very same."""
+        reading = Reading(
+            boot=report.boot,
+            seq=report.seq,
+            tick=report.tick,
+            room=report.room,
+            calls=report.calls,
+            workload=report.workload,
+            sampled_at=now,
+            media_sessions=report.media_sessions,
+            cpu_cores=report.cpu_cores,
+            bandwidth_bits_per_second=report.bandwidth_bits_per_second,
+            media_ok=report.media_ok,
+            received=report.received,
+            draining=report.draining,
+        )
+        before = self.proxy.reading
+        if not self.fresh and not newer(before, reading):
+            return False
+        if self.fresh or (before is not None and before.boot != report.boot):
+            self._begin(report)
+        if before is not None and self.report is not None and before.boot == report.boot:
+            self._measure_rate(self.report, report, now - before.sampled_at)
+        if report.assigned:
+            self.assigned = merge_assigned(self.assigned, report.assigned, report.tick)
+        self.report = report
+        self.proxy = msgspec.structs.replace(self.proxy, reading=reading)
+        return True
+
+    def _begin(self, report: Report) -> None:
+        """The first report of a session or of a boot tells what is in effect there."""
+        same_boot = self.report is not None and self.report.boot == report.boot
+        if not same_boot:
+            self.assigned = {}
+            self.in_effect = InEffect()
+        self.in_effect.draining, self.in_effect.role = report.draining, report.role
+        self.fresh = False
+
+    def _measure_rate(self, before: Report, report: Report, seconds: float) -> None:
+        if seconds > 0:
+            rate = max(0, report.assigned_total - before.assigned_total) / seconds
+            self.assigned_per_second += (rate - self.assigned_per_second) * min(1.0, seconds)

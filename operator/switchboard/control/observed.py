@@ -1,0 +1,101 @@
+"""What the watches have shown so far: pools, their pods and what else they own, as live views of kopf's indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from switchboard.control.kube import Object
+from switchboard.resources import names
+
+PoolKey = tuple[str, str]  # namespace, name
+Store = Mapping[PoolKey, Iterable[Any]]
+
+DRAINING_SINCE = f"{names.GROUP}/draining-since"  # annotation: a drain's time-out goes on after an operator's restart
+
+
+class PodView(msgspec.Struct, frozen=True, kw_only=True):
+    """A proxy's pod, as far as decisions need it."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner: str  # the pool's uid
+    version: int
+    address: str  # "" until it has one
+    node: str
+    phase: str
+    ready: bool
+    running: bool  # all containers have been started, so the agent can be dialled
+    deleting: bool
+    template: str
+    created: datetime
+    draining_since: datetime | None
+
+    @property
+    def failed(self) -> bool:
+        return self.phase in {"Failed", "Succeeded"}
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> PodView:
+        metadata, status = body["metadata"], body.get("status") or {}
+        conditions = {item["type"]: item["status"] for item in status.get("conditions") or ()}
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            owner=next((owner["uid"] for owner in metadata.get("ownerReferences") or ()), ""),
+            version=int(metadata["resourceVersion"]),
+            address=status.get("podIP") or "",
+            node=(body.get("spec") or {}).get("nodeName") or "",
+            phase=status.get("phase") or "Pending",
+            ready=conditions.get("Ready") == "True",
+            running=status.get("phase") == "Running",
+            deleting=bool(metadata.get("deletionTimestamp")),
+            template=(metadata.get("labels") or {}).get(names.TEMPLATE_LABEL, ""),
+            created=parse_time(metadata["creationTimestamp"]),
+            draining_since=parse_time(annotations[DRAINING_SINCE]) if DRAINING_SINCE in annotations else None,
+        )
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """The indices; a pool's entries vanish with the objects."""
+
+    _pools: Store
+    _pods: Store
+    _owned: Store
+
+    def keys(self) -> list[PoolKey]:
+        return list(self._pools)
+
+    def pool(self, key: PoolKey) -> Object | None:
+        found: list[Object] = list(_get(self._pools, key))
+        return found[-1] if found else None
+
+    def pods(self, key: PoolKey) -> list[PodView]:
+        return list(_get(self._pods, key))
+
+    def owned(self, key: PoolKey) -> dict[tuple[str, str], Object]:
+        return {(item["kind"], item["metadata"]["name"]): item for item in _get(self._owned, key)}
+
+
+def _get(store: Store, key: PoolKey) -> Iterable[Any]:
+    return store[key] if key in store else ()  # noqa: SIM401 - kopf's index is no dict and has no `get`
+
+
+def pool_key(body: Mapping[str, Any]) -> PoolKey:
+    """Which pool an object belongs to, by its label."""
+    metadata = body["metadata"]
+    return metadata["namespace"], metadata["labels"][names.POOL_LABEL]
+
+
+def parse_time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,215 @@
+"""One pool: a level-based reconcile in a task of its own, woken by events, by links and now and then by the clock.
+
+It asks what is, not what has changed, so a missed event or a restart in the middle of anything costs nothing but time.
+What is fast (routing table, ticks) does not pass here: the dispatcher's loops run beside it and never wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+
+from switchboard.control.accept import Accepted, accept, build_kept
+from switchboard.control.credentials import ensure_secrets
+from switchboard.control.dispatch import Dispatcher
+from switchboard.control.entry import Entry
+from switchboard.control.fleet import Fleet
+from switchboard.control.kube import Kube, KubeError, Object
+from switchboard.control.metrics import RECONCILE_SECONDS, RECONCILES
+from switchboard.control.observed import Observed, PodView, PoolKey
+from switchboard.control.owned import Id, Owned
+from switchboard.control.pods import Pods
+from switchboard.control.publish import Publisher
+from switchboard.control.recorder import Note, Recorder
+from switchboard.control.settings import Settings
+from switchboard.pool.conditions import Problem
+from switchboard.pool.scaling import drained, plan
+from switchboard.resources import names
+from switchboard.resources.accounts import build_service_account
+from switchboard.resources.disruption import build_disruption_budget
+from switchboard.resources.names import PoolRef
+from switchboard.resources.networkpolicies import build_network_policy
+from switchboard.resources.services import build_proxies_service, build_service
+from switchboard.resources.settings import settings as link_settings
+
+logger = logging.getLogger(__name__)
+
+GAP_SECONDS = 0.02  # events come in flocks; a primary's loss can wait for so long
+RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 15.0  # after a failed reconcile, doubled each time
+MAX_SHOWN_DRAINED = 100  # names in the disruption budget's selector
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one reconcile looks at."""
+
+    resource: Object
+    pool: PoolRef
+    owned: Mapping[Id, Object]
+    pods: list[PodView]
+
+
+class PoolController:
+    """`run` returns when the pool is gone; cancelled, it closes its links and leaves all in the cluster as it is."""
+
+    def __init__(  # noqa: PLR0913 - which pool, and what to reach it with
+        self,
+        key: PoolKey,
+        observed: Observed,
+        term: int,
+        *,
+        kube: Kube,
+        session: aiohttp.ClientSession,
+        settings: Settings,
+    ) -> None:
+        self.last_success = time.monotonic()
+        self._key, self._observed, self._settings = key, observed, settings
+        self._woken = asyncio.Event()
+        resource = observed.pool(key)
+        assert resource is not None  # noqa: S101 - the manager starts controllers for pools that exist
+        self._resource = resource
+        self._pool = PoolRef.of(resource)
+        self._accepted: Accepted | None = None
+        self._refused: Problem | None = None
+        self._retry_seconds = RETRY_SECONDS
+        self._recorder = Recorder(kube, settings.identity)
+        self._owned = Owned(kube)
+        self._pods = Pods(kube, time.monotonic)
+        self.fleet = Fleet(self._pool, term, session, wake=self.wake, note=self._note)
+        self._entry = Entry(self.fleet, self._owned, self._note)
+        self._publisher = Publisher(kube, self._owned, self.fleet)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(Dispatcher(self.fleet).run()), tasks.create_task(self._recorder.run())]
+                await self._reconcile_while_there()
+                for task in beside:
+                    task.cancel()
+        finally:
+            self.fleet.close()
+        logger.info("%s/%s: gone", *self._key)
+
+    async def _reconcile_while_there(self) -> None:
+        while (view := self._look()) is not None:
+            self._woken.clear()
+            try:
+                with RECONCILE_SECONDS.time():
+                    await self._reconcile(view)
+            except KubeError as error:
+                RECONCILES.labels("error").inc()
+                await self._failed(view, error)
+            else:
+                RECONCILES.labels("success").inc()
+                self.last_success = time.monotonic()
+                self._retry_seconds = RETRY_SECONDS
+                await self._rest()
+
+    # observe
+
+    def _look(self) -> View | None:
+        """None: the pool is gone, or is another one of the same name."""
+        resource = self._observed.pool(self._key)
+        if (
+            resource is None
+            or resource["metadata"]["uid"] != self._pool.uid
+            or "deletionTimestamp" in resource["metadata"]
+        ):
+            return None
+        self._resource = resource
+        pods = self._pods.latest(self._pool, self._observed.pods(self._key))
+        return View(resource, self._pool, self._observed.owned(self._key), pods)
+
+    # decide and apply
+
+    async def _reconcile(self, view: View) -> None:
+        accepted = self._accept(view)
+        if accepted is None:
+            return await self._publisher.publish_refusal(view.resource, view.pool, self._refused)
+        await self._provide(view, accepted)
+        entry = await self._entry.settle(view.pool, accepted.spec, view.owned)
+        entry = await self._scale(view, accepted, entry)
+        await self._publisher.publish_load(view.pool, accepted.spec, entry, view.owned)
+        await self._publisher.publish_status(view.resource, view.pool, accepted.spec, entry, refused=self._refused)
+        return None
+
+    def _accept(self, view: View) -> Accepted | None:
+        kept = self._owned.latest(view.owned).get(("ConfigMap", names.settings(view.pool)))
+        accepted, refused = accept(view.resource, view.pool, self._accepted, kept)
+        if refused is not None and refused != self._refused:
+            self._note(Note("SpecRejected", f"{refused.reason}: {refused.message}", "Warning"))
+        self._accepted, self._refused = accepted, refused
+        return accepted
+
+    async def _provide(self, view: View, accepted: Accepted) -> None:
+        """All that pods need before they start; then the pods are followed with what is to be in effect there."""
+        pool, spec, owned = view.pool, accepted.spec, view.owned
+        credentials = await ensure_secrets(self._owned, pool, owned, self.fleet.fingerprints())
+        service = await self._owned.ensure(build_service(pool, spec.listen), owned)
+        settings = link_settings(pool, spec, addresses=service["spec"]["clusterIPs"])
+        for wanted in (
+            build_kept(pool, settings, accepted),
+            build_service_account(pool),
+            build_proxies_service(pool, spec.listen),
+            build_network_policy(pool, spec, self._settings.lease_namespace),
+            build_disruption_budget(pool, drained=self._drained()),
+        ):
+            await self._owned.ensure(wanted, owned)
+        self.fleet.follow(view.pods, spec, accepted.template, settings, credentials)
+
+    def _drained(self) -> list[str]:
+        leaving = [proxy.name for proxy in self.fleet.proxies() if proxy.draining and drained(proxy)]
+        return leaving[:MAX_SHOWN_DRAINED]
+
+    async def _scale(self, view: View, accepted: Accepted, entry: str | None) -> str | None:
+        """Pods come and go; when the primary has to go, it hands over before. Returns who is primary then."""
+        spec = accepted.spec
+        todo = plan(self.fleet.proxies(), spec, desired=spec.replicas, primary=entry, now=self.fleet.clock())
+        coming = self._entry.handover.new if self._entry.handover else todo.hand_over_to
+        todo = msgspec.structs.replace(todo, drain=tuple(name for name in todo.drain if name != coming))
+        await self._pods.carry_out(view.pool, spec, todo, view.pods)
+        if todo.hand_over_to is not None and self._entry.handover is None:
+            entry = await self._entry.settle(view.pool, spec, view.owned, todo.hand_over_to)
+        if any((todo.create, todo.drain, todo.undrain, todo.delete)):
+            self.wake()  # what has been written is to be followed at once
+        return entry
+
+    # when
+
+    async def _rest(self) -> None:
+        """Until something happens; meanwhile the load is published, and drains are watched."""
+        await asyncio.sleep(GAP_SECONDS)
+        wait = self._publisher.interval_seconds if self._busy() else self._settings.resync_seconds
+        try:
+            async with asyncio.timeout(wait):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    def _busy(self) -> bool:
+        """Whether figures may have moved: every proxy reports, so whenever there are proxies."""
+        return bool(self.fleet.members)
+
+    async def _failed(self, view: View, error: KubeError) -> None:
+        logger.warning("%s/%s: reconcile failed: %s", *self._key, error)
+        if self._accepted is not None and error.status != 0:
+            try:
+                failing = Problem("ReconcileFailed", str(error))
+                entry = self._entry.current(view.pool, view.owned)
+                await self._publisher.publish_status(
+                    view.resource, view.pool, self._accepted.spec, entry, refused=self._refused, failing=failing
+                )
+            except KubeError as again:
+                logger.info("%s/%s: nor could the status be written: %s", *self._key, again)
+        await asyncio.sleep(self._retry_seconds)
+        self._retry_seconds = min(2 * self._retry_seconds, RETRY_MAX_SECONDS)
+
+    def _note(self, note: Note) -> None:
+        self._recorder.note(self._resource, note)

@@ -1,6 +1,6 @@
 """The VoipProxyPool as the API server sees it: what it takes, what it fills in, what it refuses and in which words.
 
-Needs a cluster (KUBECONFIG) and kubectl, and no operator: nothing here waits for a pool to run.
+Needs a cluster (KUBECONFIG) and kubectl; an operator that runs there is stopped meanwhile.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from switchboard.resources import (
 )
 from switchboard.resources.names import PoolRef
 from switchboard.resources.settings import settings
+from tests.cluster.kubectl import Kubectl, must, runner, without_operator
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "voipproxypools.switchboard.dev.yaml"
@@ -45,47 +44,24 @@ SMALLEST: dict[str, Any] = {
         "capacity": {"calls": 100},
         "clients": {"networks": ["198.51.100.0/24"]},
         "proxy": {"image": "switchboard-proxy:dev"},
-        "suspend": True,  # should an operator be about, it starts nothing
+        "suspend": True,  # should an operator see it in the end, it starts nothing
     },
 }
-
-Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """Runs kubectl in a namespace of this module's own; `stdin` is an object to send."""
-    program = os.environ.get("KUBECTL") or shutil.which("kubectl")
-    if not program or "KUBECONFIG" not in os.environ:
-        pytest.fail("needs kubectl (KUBECTL or PATH) and a cluster (KUBECONFIG)")
+    """Runs kubectl in a namespace of this module's own, which takes pods of the strictest security standard alone."""
     namespace = f"custom-resource-{os.getpid()}"
-    # Another cluster may have had the same address: what kubectl remembers of its resources must not be used here.
-    cache = tmp_path_factory.mktemp("kubectl")
-
-    def run(*words: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [program, f"--cache-dir={cache}", "--namespace", namespace, *words],
-            input=None if stdin is None else json.dumps(stdin),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def must(*words: str, stdin: object = None) -> None:
-        result = run(*words, stdin=stdin)
-        assert result.returncode == 0, result.stderr
-
-    must("apply", "--filename", str(CRD))
-    must("wait", "--for", "condition=Established", "--timeout=30s", "--filename", str(CRD))
-    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    must(
-        "create",
-        "--filename=-",
-        stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": restricted}},
-    )
-    yield run
-    must("delete", "namespace", namespace, "--wait=false")
+    run = runner(namespace, tmp_path_factory.mktemp("kubectl"))
+    must(run, "apply", "--filename", str(CRD))
+    must(run, "wait", "--for", "condition=Established", "--timeout=30s", "--filename", str(CRD))
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+    must(run, "create", "--filename=-", stdin=body)
+    with without_operator(run):
+        yield run
+    must(run, "delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
@@ -344,8 +320,9 @@ def test_what_a_pool_owns_is_accepted(kubectl: Kubectl, sample: Path) -> None:
     resource = json.loads(result.stdout)
     pool = PoolRef.of(resource)
     account = accounts.build_service_account(pool)
-    # A pod is taken only when its ServiceAccount is there.
-    kubectl("apply", "--server-side", "--filename=-", stdin=account)
+    # Pods need it. It has no owner here: the garbage collector would not find one.
+    del account["metadata"]["ownerReferences"]
+    must(kubectl, "apply", "--server-side", "--filename=-", stdin=account)
     owned = {"apiVersion": "v1", "kind": "List", "items": everything_of(pool, parse(resource))}
     applied = kubectl(
         "apply",

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from tests.bench import cost, report
+from tests.bench import bursts, cost, report
 from tests.bench.context import Context
 from tests.bench.rows import Goal, Row
 from tests.tools.proxies import rootfs
 
-GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {"cost": cost.measure}
+GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {"cost": cost.measure, "burst": bursts.measure}
 RESULT = pathlib.Path(__file__).parents[2] / "build" / "bench.json"
 
 

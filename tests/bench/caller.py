@@ -58,6 +58,7 @@ class Record(msgspec.Struct, array_like=True):
     sent: float = 0.0
     provisional: float = 0.0  # first provisional answer above 100; 0: none
     final: float = 0.0  # 200, or the answer that refused it
+    hung_up: float = 0.0  # its BYE was sent
     ended: float = 0.0  # its BYE was answered
     outcome: Outcome = "open"
     status: int = 0
@@ -241,6 +242,7 @@ class Caller(asyncio.DatagramProtocol):
         if call.record.outcome != "answered" or call.bye:
             return
         call.cseq += 1
+        call.record.hung_up = time.monotonic()
         call.bye = self._request(call, "BYE", call.routes)
         self._send(call, call.bye, T1_SECONDS)
 

@@ -1,0 +1,228 @@
+"""Bursts of ten times the arrival rate on real pools: what is admitted over the threshold, what is refused and sent on,
+and how much room is in use when the first client is turned away. Beside it, the same calls through Kamailio's
+dispatcher to proxies that keep their own threshold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from e2e.embedded import network
+from tests.bench import calling, kamailio
+from tests.bench.caller import Planned, Record
+from tests.bench.calling import Counts, Poller, Saturation
+from tests.bench.context import Context
+from tests.bench.figures import erlang_b, pooled_refusals
+from tests.bench.kamailio import Kamailio
+from tests.bench.pool import CALLER, PBX, Pool, applied
+from tests.bench.rows import Goal, Row
+from tests.tools import sipp
+
+UNFOLLOWED = (0.0, 0.005, 0.01)
+SENT_ON_GOAL = {0.0: 0.1, 0.005: 1.0, 0.01: 1.0}  # per cent of the calls
+ROOM_GOAL = 99.0  # per cent of the places
+LOADS = (0.90, 0.95)
+ERLANG_GOAL = 1.2
+MEAN_SECONDS = 5.0
+THRESHOLD = 0.8
+CALLER_PORT = 7000
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """A pool for bursts: `proxies` of `capacity` calls each."""
+
+    proxies: int
+    capacity: int
+    base_seconds: float
+
+    @property
+    def places_each(self) -> int:
+        return round(THRESHOLD * self.capacity)
+
+    @property
+    def places(self) -> int:
+        return self.proxies * self.places_each
+
+
+def measure(context: Context) -> Iterator[Row]:
+    capacities = {3: 50, 10: 20} if context.quick else {3: 375, 10: 125}
+    for proxies, capacity in capacities.items():
+        shape = Shape(proxies, capacity, base_seconds=3.0 if context.quick else 20.0)
+        yield from _pool(context, shape)
+        for algorithm in ("4", "10"):
+            yield from _dispatcher(context, shape, algorithm)
+    yield from _short_calls(context)
+
+
+def _pool(context: Context, shape: Shape) -> Iterator[Row]:
+    context.say(f"burst: a pool of {shape.proxies} proxies with {shape.places_each} places each")
+    with _ready(context, shape, mode="redirect") as (pool, prefix):
+        for unfollowed in UNFOLLOWED[:1] if context.quick else UNFOLLOWED:
+            context.say(f"burst: {shape.proxies} proxies, {unfollowed:.1%} of redirects never followed")
+            pool.quiet()
+            calls = calling.burst(shape.places, shape.base_seconds, unfollowed)
+            yield from _burst(pool, prefix, shape, calls, unfollowed)
+
+
+def _burst(pool: Pool, prefix: Sequence[str], shape: Shape, calls: list[Planned], unfollowed: float) -> Iterator[Row]:
+    with (
+        Poller(lambda: _counts(pool)) as poller,
+        calling.calling((pool.service, 5060), (CALLER, CALLER_PORT), calls, prefix) as caller,
+    ):
+        records = caller.finish()
+    saturation = Saturation.of(records)
+    below, whole = poller.since_start(saturation.at), poller.since_start()
+    what = f"{shape.proxies} proxies, {unfollowed:.1%} never followed"
+    outcomes = dict(Counter(record.outcome for record in records))
+    details = {"outcomes": outcomes, "saturation": saturation, "refused_in_all": whole.refused}
+    note = (
+        f"{saturation.offered} calls until the first 503; then {whole.refused - below.refused} more tried and sent on"
+    )
+    yield Row(
+        group="burst",
+        what=f"{what}: admitted over the threshold",
+        goal=Goal(0, "calls"),
+        value=whole.over,
+        note=f"{outcomes}",
+    )
+    yield Row(
+        group="burst",
+        what=f"{what}: refused and sent on",
+        goal=Goal(SENT_ON_GOAL[unfollowed], "%"),
+        value=100 * below.refused / max(1, saturation.offered),
+        note=f"{below.refused} of {note}",
+        details=details,
+    )
+    yield _room(what, shape, saturation)
+
+
+def _room(what: str, shape: Shape, saturation: Saturation, goal: float | None = ROOM_GOAL) -> Row:
+    used = 100 * saturation.in_use / shape.places
+    note = f"{saturation.in_use} of {shape.places} places"
+    if saturation.at == float("inf"):
+        note += "; no call was refused"
+    what = f"{what}: room in use at the first 503"
+    return Row(group="burst", what=what, goal=Goal(goal, "%", at_least=True), value=used, note=note)
+
+
+def _short_calls(context: Context) -> Iterator[Row]:
+    shape = Shape(3, 25 if context.quick else 100, 0.0)
+    seconds = 15.0 if context.quick else 90.0
+    with _ready(context, shape, mode="forward") as (pool, prefix):
+        for load in LOADS:
+            context.say(f"short calls: {load:.2f} of {shape.places} places, {MEAN_SECONDS:g} s each, for {seconds:g} s")
+            pool.quiet()
+            calls = calling.steady(load * shape.places, MEAN_SECONDS, seconds)
+            with (
+                Poller(lambda: _counts(pool), 0.5) as poller,
+                calling.calling((pool.service, 5060), (CALLER, CALLER_PORT), calls, prefix) as caller,
+            ):
+                caller.placed()
+                records = caller.finish()
+            yield _against_erlang(shape, load, calls, records)
+            yield Row(
+                group="short",
+                what=f"load {load:.2f}: admitted over the threshold",
+                goal=Goal(0, "calls"),
+                value=poller.since_start().over,
+                note=f"{poller.since_start().refused} refused and sent on",
+            )
+
+
+def _against_erlang(shape: Shape, load: float, calls: list[Planned], records: list[Record]) -> Row:
+    refused = sum(record.outcome == "refused" for record in records)
+    failed = sum(record.outcome in ("failed", "open") for record in records)
+    ideal = pooled_refusals([(call.at, call.length) for call in calls], shape.places)
+    formula = erlang_b(load * shape.places, shape.places)
+    return Row(
+        group="short",
+        what=f"load {load:.2f}, {MEAN_SECONDS:g} s calls: refused against an ideal pool of {shape.places} places",
+        goal=Goal(ERLANG_GOAL, "x"),
+        value=refused / max(1, ideal),
+        note=f"{refused} of {len(records)} ({refused / len(records):.2%}); the ideal pool refuses {ideal} of the same "
+        f"calls, Erlang B {formula:.2%}; {failed} failed",
+    )
+
+
+@contextlib.contextmanager
+def _ready(context: Context, shape: Shape, mode: str) -> Iterator[tuple[Pool, Sequence[str]]]:
+    """A pool of that shape, somebody who answers its calls, and a host that calls."""
+    work = context.work / f"burst-{shape.proxies}-{mode}"
+    work.mkdir()
+    spec = {
+        "replicas": shape.proxies,
+        "capacity": {"calls": shape.capacity},
+        "assignment": {"mode": mode},
+        "media": {"enabled": False},
+    }
+    with (
+        applied("burst", **spec) as pool,
+        sipp.answerer(PBX, work, prefix=network.add_host("pbx", PBX)),
+    ):
+        yield pool, network.add_host("caller", CALLER)
+
+
+def _counts(pool: Pool) -> Counts:
+    snapshot = pool.snapshot()
+    return Counts(snapshot.at, snapshot.total("refused"), snapshot.total("over_threshold"))
+
+
+# the dispatcher
+
+
+def _dispatcher(context: Context, shape: Shape, algorithm: str) -> Iterator[Row]:
+    context.say(f"burst: {shape.proxies} proxies behind the dispatcher, alg {algorithm}")
+    work = context.work / f"dispatcher-{shape.proxies}-{algorithm}"
+    with contextlib.ExitStack() as stack:
+        places = [
+            stack.enter_context(_place(context.root, work, number, shape.places_each))
+            for number in range(shape.proxies)
+        ]
+        limit = shape.places_each
+        # alg 10 is told the places, as its users would; alg 4 has no use for them.
+        lines = [f"1 sip:{place.address}:5060 0 0 duid=p{n};maxload={limit}\n" for n, place in enumerate(places)]
+        (work / "dispatcher").mkdir()
+        (work / "dispatcher" / "destinations.list").write_text("".join(lines))
+        defines = [f'ALG="{algorithm}"', "FORWARD", "FAILOVER"]
+        address = "127.91.0.1"
+        stack.enter_context(kamailio.bare(context.root, work / "dispatcher", "dispatcher.cfg", address, defines))
+        calls = calling.burst(shape.places, shape.base_seconds, 0.0)
+
+        def read() -> Counts:
+            return Counts(time.monotonic(), sum(place.control.number("cnt", "refused") for place in places), 0)
+
+        with (
+            Poller(read, 0.02) as poller,
+            calling.calling((address, 5060), ("127.91.0.5", CALLER_PORT), calls) as caller,
+        ):
+            records = caller.finish()
+    saturation = Saturation.of(records)
+    below = poller.since_start(saturation.at)
+    what = f"dispatcher alg {algorithm}, {shape.proxies} proxies"
+    yield Row(
+        group="burst",
+        what=f"{what}: refused and sent on",
+        goal=Goal(None, "%"),
+        value=100 * below.refused / max(1, saturation.offered),
+        note=f"{below.refused} of {saturation.offered} calls until the first 503",
+    )
+    yield _room(what, shape, saturation, goal=None)
+
+
+def _place(
+    root: pathlib.Path, work: pathlib.Path, number: int, places: int
+) -> contextlib.AbstractContextManager[Kamailio]:
+    return _opened(kamailio.bare(root, work / f"place-{number}", "place.cfg", f"127.91.1.{number + 1}", []), places)
+
+
+@contextlib.contextmanager
+def _opened(place: contextlib.AbstractContextManager[Kamailio], places: int) -> Iterator[Kamailio]:
+    with place as opened:
+        opened.control.set("ctl", "ceiling", places)
+        yield opened

@@ -115,6 +115,11 @@ def test_smallest_pool_gets_the_documented_defaults(pool: dict[str, Any]) -> Non
     }
 
 
+def test_the_operator_reads_the_same_defaults(pool: dict[str, Any]) -> None:
+    """What the API server fills in is what the operator takes a missing field for."""
+    assert parse(pool) == parse(SMALLEST)
+
+
 def test_defaults_fill_in_what_a_part_leaves_out(kubectl: Kubectl) -> None:
     """Naming one field of a group leaves the others of the group at their defaults."""
     resource = changed("spec.sharing", {"period": "1s"})

@@ -21,7 +21,7 @@ cache=${SWITCHBOARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/switchboard}
 say() { echo "rootfs: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-hash=$(cat "$here/rootfs.sh" "$here/packages" "$project/requirements.lock" "$project/pyproject.toml" | sha256sum | cut -c1-12)
+hash=$(cat "$here/rootfs.sh" "$here/packages" "$project/requirements.lock" | sha256sum | cut -c1-12)
 rootfs=$cache/rootfs-$hash
 finished() { [ -e "$rootfs/etc/switchboard-rootfs" ]; }
 if finished; then echo "$rootfs"; exit 0; fi
@@ -89,7 +89,7 @@ mmdebstrap --variant=essential --format=tar --keyring="$keyring" \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --dpkgopt='path-exclude=/usr/share/icons/*' --dpkgopt='path-exclude=/usr/share/lintian/*' \
-  --customize-hook='mkdir -p "$1/opt/switchboard/operator" "$1/opt/switchboard/proxy" "$1/run/switchboard"' \
+  --customize-hook='mkdir -p "$1/opt/switchboard/operator" "$1/opt/switchboard/proxy"' \
   --customize-hook='for d in load settings tls token; do mkdir -p "$1/etc/switchboard/$d"; done' \
   --customize-hook="copy-in $work/lib /opt/switchboard" \
   --customize-hook="copy-in $work/bin/switchboard-agent $work/bin/switchboard-operator /usr/local/bin" \
@@ -105,6 +105,7 @@ say "unpacking"
 mkdir "$work/rootfs"
 tar -xf "$work/rootfs.tar" -C "$work/rootfs" --no-same-owner --exclude='./dev/*'
 chmod -R u+rwX,a+rX "$work/rootfs"
+mkdir -p "$work/rootfs/run/switchboard"       # mmdebstrap leaves /run empty
 [ -d "$work/rootfs/opt/switchboard/lib/aiohttp" ] || die "the Python dependencies are missing in the result"
 cat "$here/packages" >"$work/rootfs/etc/switchboard-rootfs"
 mv -T "$work/rootfs" "$rootfs"      # atomic: a path that exists is complete

@@ -2,7 +2,7 @@
 
 `minAvailable` is more than a pool can have, so the budget never has one to spare. `maxUnavailable: 0` would not do: it
 counts from `spec.replicas`; in a rolling change (one proxy above that number) it would let one go with its calls.
-The operator sees the cordoned node, drains its proxies, and takes each out of the selection once it has no calls left.
+Once a proxy has drained, the operator takes it out of the selection by name.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""For tests and demonstrations that run inside a cluster: its files, kubectl, and ways to hurt it."""
+"""For tests and demonstrations that run inside a cluster: its files, kubectl, images and settings."""
 
 import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from e2e.embedded import components
 from e2e.embedded.errors import EmbeddedError
-from e2e.embedded.node.process import kill_container
 from e2e.embedded.requirements import program
 from e2e.embedded.settings import Settings
 from e2e.embedded.state import State, write_json
@@ -34,7 +33,7 @@ class Cluster:
         images = json.loads(self.state.images.read_text())
         write_json(self.state.images, {**images, name: {"root": str(root), "binds": binds or {}}})
 
-    def choose(self, **settings: float) -> None:
+    def choose(self, **settings: Any) -> None:
         """Changes the node program's settings, from now on."""
         replace(Settings.load(self.state), **settings).save(self.state)
 
@@ -50,20 +49,3 @@ class Cluster:
             return int(path.read_text())
         except FileNotFoundError:
             raise EmbeddedError(f"container {container} of pod {namespace}/{pod} does not run") from None
-
-    def kill(self, namespace: str, pod: str, container: str | None = None) -> None:
-        """SIGKILL to every process of a Pod, or of one of its containers, at once; the node finds out by itself."""
-        marks = self.state.pod(namespace, pod).glob(f"{container or '*'}.pid")
-        pids = [int(mark.read_text()) for mark in marks]
-        if not pids:
-            raise EmbeddedError(f"no container of pod {namespace}/{pod} runs")
-        for pid in pids:
-            kill_container(pid)
-
-    def stop(self, component: str) -> None:
-        """Ends a component of the control plane, such as kube-apiserver, or the node (and its Pods' processes)."""
-        components.stop(component, self.state)
-
-    def start(self, component: str) -> None:
-        """Starts it again and waits until it is ready."""
-        components.restart(component, self.state)

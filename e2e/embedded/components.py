@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import ssl
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -86,23 +85,26 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def start(component: Component, state: State) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that Ctrl-C on a terminal reaches only COMMAND."""
-    with state.log(component.name).open("ab") as log:
-        process = subprocess.Popen(
-            component.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=state.root
-        )
-    described = {"command": component.command, "ready": component.ready, "pid": process.pid}
-    write_json(state.run(component.name), described)
-    return process
+def start(component: Component, state: State) -> int:
+    """Its process id. It has a session of its own, so that Ctrl-C on a terminal reaches only COMMAND."""
+    log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(state.log(component.name)), log, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    pid = os.posix_spawn(component.command[0], component.command, os.environ, file_actions=files, setsid=True)
+    write_json(state.run(component.name), {"command": component.command, "ready": component.ready, "pid": pid})
+    return pid
 
 
-def await_ready(component: Component, process: subprocess.Popen[bytes], state: State) -> None:
+def await_ready(component: Component, pid: int, state: State) -> None:
     """Until the component answers; ComponentError with the end of its log when it ends or the deadline passes."""
 
     def answers() -> bool:
-        if process.poll() is not None:
-            raise ComponentError(ended(component.name, process.returncode, state))
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if ended_pid:
+            raise ComponentError(ended(component.name, os.waitstatus_to_exitcode(status), state))
         return _answers(component.ready, state)
 
     try:
@@ -118,8 +120,13 @@ def restart(name: str, state: State) -> None:
     await_ready(component, start(component, state), state)
 
 
-def stop(name: str, state: State, number: signal.Signals = signal.SIGTERM) -> None:
-    """Ends a component and waits until it is gone."""
+def stop(name: str, state: State) -> None:
+    """Ends a component at once and waits until it is gone.
+
+    The control plane is killed (asked to end, an API server first waits a minute for its watchers); the node program is
+    asked, because it takes its Pods along.
+    """
+    number = signal.SIGTERM if name == "node" else signal.SIGKILL
     described = json.loads(state.run(name).read_text())
     pid = described["pid"]
     write_json(state.run(name), {**described, "pid": 0})  # not a crash: nobody need be told

@@ -44,6 +44,11 @@ class ApiError(EmbeddedError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status == 0 or self.status == 429 or self.status >= 500  # noqa: PLR1714 - three different cases
+
 
 class PodSetupError(EmbeddedError):
     """A Pod's network, volume or environment cannot be made yet; `reason` is the Event's."""

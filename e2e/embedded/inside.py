@@ -40,9 +40,9 @@ class Init:
         first, rest = every[:2], every[2:]  # the storage and the API server wait for each other; the rest for both
         for group in (first, rest):
             started = [(component, components.start(component, state)) for component in group]
-            for component, process in started:
-                components.await_ready(component, process, state)
-                self._names[process.pid] = component.name
+            for component, pid in started:
+                components.await_ready(component, pid, state)
+                self._names[pid] = component.name
 
     def run(self, command: list[str]) -> int:
         """COMMAND's exit status, when it has ended; without a command: runs until it is told to end."""

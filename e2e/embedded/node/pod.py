@@ -257,11 +257,13 @@ class PodWorker:
             try:
                 if report:
                     await self._node.api.patch(f"{path}/status", self._status_patch())
+                    report = False
                 await self._node.api.delete(path, {**options, "preconditions": {"uid": metadata.uid}})
             except ApiError as error:
                 if error.status in (404, 409):  # gone, or another Pod of that name
                     return
                 log.warning("%s: %s", self.pod.full_name, error)
+                report = report and error.passing  # a status that is refused keeps nobody from going
                 await asyncio.sleep(API_RETRY_SECONDS)
             else:
                 return
@@ -284,8 +286,9 @@ class PodWorker:
                 if error.status in (404, 409):
                     continue
                 log.warning("%s: %s", self.pod.full_name, error)
-                self._dirty.set()
-                await asyncio.sleep(API_RETRY_SECONDS)
+                if error.passing:
+                    self._dirty.set()
+                    await asyncio.sleep(API_RETRY_SECONDS)
 
     def _status_patch(self) -> dict[str, dict[str, object]]:
         record = PodRecord(

@@ -94,7 +94,8 @@ def build(record: PodRecord, before: dict[str, Any]) -> dict[str, Any]:
     if record.inits:
         status["initContainerStatuses"] = [_container(init, initialized=True) for init in record.inits]
     if record.address:
-        status |= {"podIP": record.address, "podIPs": [{"ip": record.address}]}
+        # A strategic merge would add to the addresses that another run of the node program has written.
+        status |= {"podIP": record.address, "podIPs": [{"$patch": "replace"}, {"ip": record.address}]}
     return status
 
 

@@ -1,0 +1,67 @@
+"""The cluster's own parts going away for a while."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.embedded import faults
+from e2e.embedded.errors import EmbeddedError
+from e2e.embedded.waiting import wait_for
+from tests.embedded.conftest import SECONDS, Namespace
+
+Shell = Callable[..., dict[str, Any]]
+FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+
+
+def test_pods_outlive_the_api_server(namespace: Namespace, shell: Shell) -> None:
+    """Without an API server Pods go on and are restarted; what happened meanwhile is reported when it is back."""
+    namespace.pod("steady", shell(FOREVER))
+    namespace.pod("killed", shell(FOREVER))
+    namespace.ready("steady")
+    namespace.ready("killed")
+    steady, before = (namespace.cluster.process(namespace.name, name, "main") for name in ("steady", "killed"))
+    try:
+        faults.stop("kube-apiserver")
+        with pytest.raises(EmbeddedError, match="refused"):
+            namespace.kubectl("get", "pods")
+        faults.kill_pod(namespace.name, "killed")
+        wait_for(lambda: not Path(f"/proc/{before}").exists(), SECONDS, "the killed Pod's process to end")
+        wait_for(lambda: namespace.cluster.process(namespace.name, "killed", "main") != before, SECONDS, "a restart")
+    finally:
+        faults.start("kube-apiserver")
+    assert namespace.cluster.process(namespace.name, "steady", "main") == steady
+    wait_for(lambda: namespace.container("killed", "main")["restartCount"] == 1, SECONDS, "the restart in the status")
+    assert namespace.container("steady", "main")["restartCount"] == 0
+    namespace.kubectl("delete", "pod", "steady", "killed", "--timeout=10s")
+
+
+def test_node_program_restarted(namespace: Namespace, shell: Shell) -> None:
+    """When the node program ends its Pods' processes end; started again, it runs the Pods anew."""
+    namespace.pod("again", shell(FOREVER), restartPolicy="Always")
+    namespace.ready("again")
+    before = namespace.cluster.process(namespace.name, "again", "main")
+    try:
+        faults.stop("node")
+        assert not Path(f"/proc/{before}").exists()
+    finally:
+        faults.start("node")
+
+    def runs() -> int:
+        with suppress(EmbeddedError):
+            return namespace.cluster.process(namespace.name, "again", "main")
+        return 0
+
+    assert wait_for(runs, SECONDS, "the Pod to run again") != before
+    namespace.ready("again")
+
+
+def test_node_is_kept_ready(namespace: Namespace) -> None:
+    """The node is Ready, and its Lease is held by it."""
+    node = json.loads(namespace.kubectl("get", "node", "local", "-o", "json"))
+    assert [one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready"] == ["True"]
+    lease = json.loads(namespace.cluster.kubectl("-n", "kube-node-lease", "get", "lease", "local", "-o", "json"))
+    assert lease["spec"]["holderIdentity"] == "local"

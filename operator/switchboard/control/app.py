@@ -16,7 +16,7 @@ from switchboard.control.http import serving
 from switchboard.control.kube import Kube, KubeError, configure
 from switchboard.control.lease import Lease
 from switchboard.control.manager import Manager
-from switchboard.control.metrics import PoolCollector
+from switchboard.control.metrics import LEADING, PoolCollector
 from switchboard.control.reconcile import PoolController
 from switchboard.control.settings import Settings, from_environment
 from switchboard.errors import ConfigurationError
@@ -109,12 +109,15 @@ async def take_turns(lease: Lease, manager: Manager[PoolController]) -> None:
     while True:
         term = await lease.acquire()
         leading = asyncio.create_task(manager.lead(term), name=f"term {term}")
+        LEADING.set(1)
         try:
             await lease.hold()
         except asyncio.CancelledError:
             await _cancel(leading)
             await lease.release()
             raise
+        finally:
+            LEADING.set(0)
         await _cancel(leading)
 
 

@@ -81,6 +81,7 @@ class Dispatcher:
             member, Table(id=next_id(), pool=fleet.pool.name, version=version, rows=rows, base=base)
         )
         if error is not None:
+            self._again_later(member, error)
             effect.table = None
             table.lost(fleet.clock())
             return False
@@ -111,6 +112,7 @@ class Dispatcher:
         fleet, effect, tick = self._fleet, member.in_effect, self._fleet.ticker.tick
         error = await self._send(member, Tick(id=next_id(), term=fleet.term, tick=tick))
         if error is not None:
+            self._again_later(member, error)
             await asyncio.sleep(RETRY_SECONDS)
             return
         if member is self._assigner() and effect is member.in_effect:
@@ -158,7 +160,8 @@ class Dispatcher:
         try:
             while True:
                 member = await self._fleet.unsynced.get()
-                if not member.syncing and next_command(self._fleet, member) is not None:
+                waits = member.syncing or self._fleet.clock() < member.not_before
+                if not waits and next_command(self._fleet, member) is not None:
                     member.syncing = True
                     task = asyncio.create_task(self._bring_into_effect(member))
                     self._syncs.add(task)
@@ -175,14 +178,21 @@ class Dispatcher:
                 frame = fleet.configuration_frame if command is fleet.configuration else None
                 error = await self._send(member, command, frame)
                 if error is not None:
-                    if member.up:
-                        asyncio.get_running_loop().call_later(RETRY_SECONDS, fleet.unsynced.put_nowait, member)
+                    self._again_later(member, error)
                     return
                 self._acknowledged(member, command)
                 if effect is not member.in_effect:
                     fleet.unsynced.put_nowait(member)  # a new session began meanwhile
         finally:
             member.syncing = False
+
+    def _again_later(self, member: Member, error: str) -> None:
+        if error != member.trouble:
+            member.trouble = error
+            logger.warning("%s: %s", member.proxy.name, error)
+        if member.up and member.proxy.reading and member.proxy.reading.boot:  # without Kamailio: when that has started
+            member.not_before = self._fleet.clock() + RETRY_SECONDS
+            asyncio.get_running_loop().call_later(1.1 * RETRY_SECONDS, self._fleet.unsynced.put_nowait, member)
 
     def _acknowledged(self, member: Member, command: Command) -> None:
         fleet, effect = self._fleet, member.in_effect
@@ -194,23 +204,18 @@ class Dispatcher:
             case Drain():
                 effect.draining = command.draining
             case Role():
-                effect.role = command.role
+                effect.role, effect.primary = command.role, command.primary
                 fleet.role_changed(member, command.role)
             case _:
                 pass
 
     async def _send(self, member: Member, command: Command, frame: bytes | None = None) -> str | None:
         """Why it did not come into effect, or None when it did."""
-        name, what = member.proxy.name, type(command).__name__.lower()
         try:
             ack = await member.send(command, frame)
         except LinkError as error:
-            logger.info("%s not known to be in effect: %s", what, error)
             return str(error)
-        if ack.error is not None:
-            level = logging.WARNING if not ack.stale else logging.ERROR
-            logger.log(level, "%s: %s not in effect: %s", name, what, ack.error)
-        return ack.error
+        return None if ack.error is None else f"{type(command).__name__.lower()} is not in effect: {ack.error}"
 
     # silence
 
@@ -238,10 +243,12 @@ def next_command(fleet: Fleet, member: Member) -> Command | None:
 
 def _next_role(fleet: Fleet, member: Member) -> Role | None:
     effect, role = member.in_effect, fleet.wanted_role(member.proxy.name)
-    if role is None or role == effect.role:
-        return None
     if role == "primary":
+        if effect.role == "primary":
+            return None
         if effect.table is None or fleet.ticker.acknowledged_at is None:
             return None  # these two come first, from the other loops, which call for a sync then
         return Role(id=next_id(), term=fleet.term, role="primary", previous=fleet.previous)
-    return Role(id=next_id(), term=fleet.term, role="member")
+    if role is None or (effect.role == "member" and effect.primary == fleet.primary):
+        return None
+    return Role(id=next_id(), term=fleet.term, role="member", primary=fleet.primary)

@@ -19,12 +19,13 @@ from switchboard.control.member import Member
 from switchboard.control.observed import PodView
 from switchboard.control.recorder import Note
 from switchboard.control.routing import RoutingTable
+from switchboard.control.succession import Assigned, Succession
 from switchboard.errors import ProtocolMismatchError, SwitchboardError
 from switchboard.link.client import LinkClient, Target, next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Configure, Hello, Peer, Report, RoleName, Settings
 from switchboard.link.tls import Credentials
-from switchboard.pool.credits import Predecessor, Ticker, expected_unreported, spent, succeed
+from switchboard.pool.credits import Ticker
 from switchboard.pool.spec import PoolSpec
 from switchboard.pool.table import Proxy, eligible, in_order, sip_uri
 from switchboard.pool.workload import places, saturated
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 DIAL_PATIENCE_SECONDS = 3.0  # a proxy that cannot be dialled for so long counts as lost
 SILENT_PERIODS = 3  # a primary that reports nothing for so many periods is lost, long before TCP would say so
-OVERLAP_SECONDS = 0.5  # how long two assigners may overlap in a planned hand-over
 
 
 class Fleet:
@@ -56,6 +56,7 @@ class Fleet:
         self.table = RoutingTable()
         self.ticker = Ticker(tick=1)
         self.assigner: str | None = None  # the pod that is primary, or is about to be
+        self.primary: str | None = None  # SIP URI of the one that clients reach, for all the others
         self.previous: str | None = None  # SIP URI of the primary before, in a planned hand-over
         self.configuration: Configure | None = None
         self.configuration_frame = b""
@@ -64,8 +65,7 @@ class Fleet:
         self.stirred = asyncio.Event()  # ticker, assigner or members changed
         self.unsynced: asyncio.Queue[Member] = asyncio.Queue()
         self._outgoing: str | None = None  # stays primary until it is demoted
-        self._settling: set[str] = set()  # demoted; the next report tells exactly what they had assigned
-        self._predecessors: tuple[Predecessor, ...] = ()
+        self._succession = Succession(lambda: self.ticker.tick)
         self._session = session
         self._credentials: Credentials | None = None
         self._spec: PoolSpec | None = None
@@ -84,6 +84,7 @@ class Fleet:
             self._context = credentials.client_context()
         present = {pod.name: pod for pod in pods}
         for name in self.members.keys() - present.keys():
+            self._tell_gone(self.members[name].proxy)
             self._forget(name)
         for pod in present.values():
             self._see(pod, spec, template)
@@ -100,7 +101,12 @@ class Fleet:
         old, new = self.member(self.assigner), self.member(name)
         if old is not None and old.proxy.reading is not None:
             self._outgoing = old.proxy.name if old.up else None
-            self._succeed(self._overlapping(old) if old.up else self._killed(old, old.proxy, old.assigned), new)
+            successor, rate = new.proxy.id if new is not None else "", old.assigned_per_second
+            if old.up:
+                self._succession.overlaps(old.proxy.id, old.assigned, rate, successor)
+            else:
+                silent = self.clock() - old.proxy.reading.sampled_at
+                self._succession.killed(old.proxy.id, old.assigned, rate, silent, successor)
         self.assigner, self.previous = name, previous
         self.ticker = self.ticker.reassigned()
         if new is not None:
@@ -167,7 +173,7 @@ class Fleet:
             return
         now = self.clock()
         before, assigned = member.proxy, member.assigned
-        news = member.report is None or before.link != "up" or member.fresh
+        begins = member.fresh or before.reading is None or before.reading.boot != report.boot
         if not member.reported(report, now):
             return
         proxy = member.proxy
@@ -177,13 +183,13 @@ class Fleet:
         if report.table > self.version and report.table[0] == self.term:
             self.version = report.table  # in peer mode the numbers go on within our term
         if before.id != proxy.id:
-            self._booted(member, before, assigned)
+            self._booted(member, before, assigned, now)
         elif not self.table.update(proxy):
             self._membership()
         if self.table.dirty:
             self.table_changed.set()
-        if news:
-            self._arrived(member, first=before.reading is None)
+        if begins:
+            self._begun(member, report)
         self._judge(member, before, report)
 
     def lost(self, link: LinkClient, error: SwitchboardError) -> None:
@@ -215,12 +221,7 @@ class Fleet:
 
     def forget_spent(self) -> None:
         """Drops predecessors of whose calls nothing can be on the way any more."""
-        readings = {
-            proxy.id: proxy.reading for proxy in self.proxies() if eligible(proxy) and proxy.reading is not None
-        }
-        left = tuple(one for one in self._predecessors if not spent(one, readings))
-        if len(left) != len(self._predecessors):
-            self._predecessors = left
+        if self._succession.forget_spent(one.proxy for one in self.members.values()):
             self.rebuild()
 
     def rebuild(self) -> None:
@@ -228,7 +229,7 @@ class Fleet:
         member = self.member(self.assigner)
         assigner = member.proxy.id or None if member is not None else None
         proxies = [one.proxy for one in self.members.values()]
-        self.table.rebuild(proxies, assigner, self._places, self._predecessors, self.clock())
+        self.table.rebuild(proxies, assigner, self._places, self._succession.predecessors, self.clock())
         if self.table.dirty:
             self.table_changed.set()
 
@@ -247,9 +248,18 @@ class Fleet:
 
     def role_changed(self, member: Member, role: RoleName) -> None:
         """The agent has acknowledged a role."""
-        if role == "member":
-            self._settling.add(member.proxy.name)
+        if role == "primary" and member.proxy.name == self.assigner:
+            self._tell_primary(member)
+        else:
+            self._succession.demoted(member.proxy.id)
         self._wake()
+
+    def _tell_primary(self, primary: Member) -> None:
+        uri = sip_uri(primary.proxy.address, primary.proxy.port)
+        if uri != self.primary:
+            self.primary = uri
+            for member in self.members.values():
+                self.unsynced.put_nowait(member)
 
     def _of(self, link: LinkClient) -> Member | None:
         member = self.members.get(link.target.proxy)
@@ -279,8 +289,10 @@ class Fleet:
             member.task.cancel()
         if name == self.assigner:
             self.appoint(None)
-        if member.proxy.reading is not None and not member.proxy.draining:
-            self._note(Note("ProxyLost", f"Proxy {name} is gone.", "Warning"))
+
+    def _tell_gone(self, proxy: Proxy) -> None:
+        if proxy.reading is not None and not proxy.draining:
+            self._note(Note("ProxyLost", f"Proxy {proxy.name} is gone.", "Warning"))
 
     def _configure(self, settings: Settings) -> None:
         peers = tuple(
@@ -298,16 +310,18 @@ class Fleet:
         self.stirred.set()
         self._wake()
 
-    def _booted(self, member: Member, before: Proxy, assigned: dict[str, dict[int, int]]) -> None:
+    def _booted(self, member: Member, before: Proxy, assigned: Assigned, now: float) -> None:
         """Kamailio has started anew: what an assigner gave before is a predecessor's."""
         if member.proxy.name == self.assigner and before.reading is not None:
-            self._succeed(self._killed(member, before, assigned), member)
+            silent = now - before.reading.sampled_at
+            self._succession.killed(before.id, assigned, member.assigned_per_second, silent, member.proxy.id)
             self.ticker = self.ticker.reassigned()
         self._membership()
 
-    def _arrived(self, member: Member, *, first: bool) -> None:
-        if first:
-            self._note(Note("ProxyJoined", f"Proxy {member.proxy.name} at {member.proxy.address} joined."))
+    def _begun(self, member: Member, report: Report) -> None:
+        """A session, or another run of Kamailio, has begun: see what is in effect there."""
+        if member.proxy.name == self.assigner and report.role == "primary":
+            self._tell_primary(member)
         self.unsynced.put_nowait(member)
         self.stirred.set()
         self._wake()
@@ -315,8 +329,15 @@ class Fleet:
     def _judge(self, member: Member, before: Proxy, report: Report) -> None:
         """Saturation, the end of a drain and of a demotion: what reconcile wants to know of at once."""
         name, spec = member.proxy.name, self._spec
-        if spec is None:
+        if self._succession.reported(member.proxy.id, member.assigned):
+            self.rebuild()
+        if report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
+            self._wake()
+        if spec is None or not eligible(member.proxy):
             return
+        if not member.joined:
+            member.joined = True
+            self._note(Note("ProxyJoined", f"Proxy {name} at {member.proxy.address} joined."))
         full = saturated(
             before.saturated,
             room=report.room,
@@ -326,18 +347,11 @@ class Fleet:
         )
         if full != before.saturated:
             member.proxy = msgspec.structs.replace(member.proxy, saturated=full)
-            at = f"{report.workload:.0%} of its capacity, threshold {spec.threshold:.0%}"
             if full:
                 self._note(Note("ProxySaturated", f"Proxy {name} is at the threshold.", "Warning"))
             else:
                 self._note(Note("ProxyRecovered", f"Proxy {name} is below the threshold again."))
-            logger.debug("%s: %s", name, at)
             self._wake()
-        elif report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
-            self._wake()
-        if name in self._settling:
-            self._settling.discard(name)
-            self._replace_predecessor(self._settled(member))
 
     def _lost(self, member: Member, why: str, *, compatible: bool = True) -> None:
         news = member.proxy.link != "lost"
@@ -347,32 +361,10 @@ class Fleet:
             return
         if was_up and not member.proxy.terminating:
             self._note(Note("ProxyLost", f"Proxy {member.proxy.name}: the link is lost: {why}", "Warning"))
-        if any(one.id == member.proxy.id and one.last_tick is None for one in self._predecessors):
-            self._replace_predecessor(self._killed(member, member.proxy, member.assigned))
+        if (reading := member.proxy.reading) is not None:
+            silent = self.clock() - reading.sampled_at
+            self._succession.dies_overlapping(member.proxy.id, member.assigned, member.assigned_per_second, silent)
         if member.proxy.name == self.assigner:
             self.ticker = self.ticker.reassigned()
         self.rebuild()
         self._wake()
-
-    # credits across a change of the assigner
-
-    def _succeed(self, gone: Predecessor, new: Member | None) -> None:
-        self._predecessors = succeed(self._predecessors, gone, new.proxy.id if new is not None else "")
-
-    def _overlapping(self, old: Member) -> Predecessor:
-        """It goes on assigning until it is demoted."""
-        unreported = expected_unreported(old.assigned_per_second, OVERLAP_SECONDS)
-        return Predecessor(id=old.proxy.id, assigned=old.assigned, last_tick=None, unreported=unreported)
-
-    def _killed(self, member: Member, proxy: Proxy, assigned: dict[str, dict[int, int]]) -> Predecessor:
-        silent = self.clock() - proxy.reading.sampled_at if proxy.reading else 0.0
-        unreported = expected_unreported(member.assigned_per_second, silent)
-        return Predecessor(id=proxy.id, assigned=assigned, last_tick=self.ticker.tick, unreported=unreported)
-
-    def _settled(self, member: Member) -> Predecessor:
-        return Predecessor(id=member.proxy.id, assigned=member.assigned, last_tick=self.ticker.tick)
-
-    def _replace_predecessor(self, one: Predecessor) -> None:
-        if any(before.id == one.id for before in self._predecessors):
-            self._predecessors = (*(before for before in self._predecessors if before.id != one.id), one)
-            self.rebuild()

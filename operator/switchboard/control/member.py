@@ -22,6 +22,7 @@ class InEffect(msgspec.Struct):
     configuration: int = 0  # the id of the Configure
     draining: bool | None = None
     role: RoleName | None = None
+    primary: str | None = None  # whom it takes for the primary: SIP URI
     tick: int = 0
     table: tuple[int, int] | None = None  # the version of the whole table, not of the short list
 
@@ -47,7 +48,9 @@ class Member:
         self.assigned_per_second = 0.0
         self.in_effect = InEffect()
         self.dialled_at = now
+        self.joined = False  # has been able to take calls at some time
         self.syncing = False
+        self.not_before = 0.0  # a command that did not come into effect is sent again no sooner
         self.trouble = ""  # the last reason why there is no link, said once
         self.fresh = True  # a session has begun, its first report has yet to come
 
@@ -125,6 +128,7 @@ class Member:
             self.in_effect = InEffect()
         self.in_effect.draining, self.in_effect.role = report.draining, report.role
         self.fresh = False
+        self.not_before = 0.0
 
     def _measure_rate(self, before: Report, report: Report, seconds: float) -> None:
         if seconds > 0:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from switchboard.control.manager import Manager
     from switchboard.control.reconcile import PoolController
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client leaves this one untyped
 
 PUSH_SECONDS = Histogram(
     "switchboard_routing_lag_seconds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 
 import pytest
 
@@ -47,3 +47,15 @@ async def pbx() -> AsyncIterator[Phone]:
     async with Phone.at(f"{TARGETS}.1", 5060, user="pbx") as phone:
         phone.script = answers.ring_then_answer
         yield phone
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the proxies logged meanwhile."""
+    report = yield
+    proxies: Sequence[Proxy] = getattr(item, "funcargs", {}).get("proxies", ())
+    for proxy in proxies if report.when != "teardown" else ():
+        text = proxy.new_log()
+        if report.failed and report.when == "call" and text:
+            report.sections.append((f"{proxy.name} at {proxy.ip}", text))
+    return report

@@ -23,7 +23,7 @@ class ControlError(Exception):
 
 
 class Control:
-    """A connection to one Kamailio: the agent's client does the same for an event loop; tests and fixtures block."""
+    """A connection to one Kamailio that answers. Blocking; the agent's client is the same for an event loop."""
 
     def __init__(self, run: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -32,6 +32,7 @@ class Control:
         self._socket.bind("")  # an abstract name, which answers find from any mount namespace
         try:
             self._socket.connect(str(run / "kamailio.sock"))
+            self("core.version")
         except OSError:
             self.close()
             raise

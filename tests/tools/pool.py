@@ -95,6 +95,8 @@ class Pool:
     def _reset(self, proxy: Proxy) -> None:
         for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS, *MEMORIES):
             proxy.control("htable.flush", table)
+        if proxy.media is not None:
+            proxy.control("rtpengine.enable", "all", 1)  # it may have been given up in the test before
         proxy.networks([f"{CLIENTS}.0/24"], GATEWAYS)
         for peer in self.proxies:
             if peer is not proxy:

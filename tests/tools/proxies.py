@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -19,13 +20,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools.control import Control, ControlError
+from tests.tools.control import Control
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = "/opt/switchboard/proxy/bin"
 RUN_DIR = "/run/switchboard"
 SIP_PORT = 5060
 START_SECONDS = 15
+NG_PORT = 2223
 KEY = "5a" * 32
 MEDIA_PORTS = "20000-29999"  # the same for all: each has its own address
 
@@ -81,6 +83,7 @@ class Program:
         ]
         for name, value in environment.items():
             inside += ["--setenv", name, value]
+        self._read = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([*inside, command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -96,13 +99,27 @@ class Program:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
         deadline = time.monotonic() + START_SECONDS
-        while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < deadline:
+        while any(map(lives, family)) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def new_log(self) -> str:
+        with self.log.open(errors="replace") as log:
+            log.seek(self._read)
+            text = log.read()
+            self._read = log.tell()
+        return text
 
     def freeze(self, *, frozen: bool = True) -> None:
         """Stops it where it stands: it is there and does not answer. `frozen=False` lets it go on."""
         for pid in descendants(self._process.pid):
             os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def descendants(pid: int) -> list[int]:
@@ -135,9 +152,9 @@ class Proxy:
             "MEDIA_PORTS": MEDIA_PORTS if media else "",
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
             "RUN_DIR": RUN_DIR,
-            "NG_ADDRESS": f"{ip}:2223",
+            "NG_ADDRESS": f"{ip}:{NG_PORT}",
         }
-        self.control: Control
+        self._control: Control | None = None
 
     # life
 
@@ -148,7 +165,20 @@ class Proxy:
         self.start_kamailio()
 
     def start_media(self) -> None:
+        """Returns once rtpengine answers."""
         self.media = Program(f"{BIN}/rtpengine", self._environment, self.run, self._root)
+        deadline = time.monotonic() + START_SECONDS
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ng:
+            ng.settimeout(0.1)
+            ng.connect((self.ip, NG_PORT))
+            while True:
+                with contextlib.suppress(OSError):
+                    ng.send(b"1 d7:command4:pinge")
+                    if ng.recv(1000).startswith(b"1 d"):
+                        return
+                if time.monotonic() > deadline or not self.media.running:
+                    raise ProxyError(f"{self.name} has no rtpengine:\n{self.media.log.read_text(errors='replace')}")
+                time.sleep(0.05)
 
     def start_kamailio(self) -> None:
         """Returns once Kamailio answers on its control socket."""
@@ -157,9 +187,8 @@ class Proxy:
         self._version = 0
         deadline = time.monotonic() + START_SECONDS
         while True:
-            with contextlib.suppress(OSError, ControlError):
-                self.control = Control(self.run)
-                self.control("core.version")
+            with contextlib.suppress(OSError):
+                self._control = Control(self.run)
                 return
             if time.monotonic() > deadline or not self.kamailio.running:
                 raise ProxyError(
@@ -169,14 +198,26 @@ class Proxy:
 
     def kill(self) -> None:
         """All of the proxy dies at once."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         for program in (self.kamailio, self.media):
             if program is not None:
                 program.kill()
 
     @property
+    def control(self) -> Control:
+        assert self._control is not None, f"{self.name} is dead"
+        return self._control
+
+    @property
     def alive(self) -> bool:
         programs = (self.kamailio, *((self.media,) if self._has_media else ()))
         return all(program is not None and program.running for program in programs)
+
+    def new_log(self) -> str:
+        """What its programs have logged since the last time this was asked."""
+        return "".join(program.new_log() for program in (self.media, self.kamailio) if program is not None)
 
     # what an agent writes
 

@@ -35,9 +35,9 @@ from switchboard.agent.processes import Processes
 from switchboard.agent.reporter import Reporter
 from switchboard.agent.rtpengine import Rtpengine
 from switchboard.agent.sampler import SAMPLE_SECONDS, Sampler
-from switchboard.errors import ConfigurationError, KamailioError, SwitchboardError
+from switchboard.errors import ConfigurationError, KamailioError, MessageError, SwitchboardError
 from switchboard.link.codec import encode
-from switchboard.link.messages import PROTOCOL, Command, Hello
+from switchboard.link.messages import PROTOCOL, Command, Hello, Table
 from switchboard.link.server import LinkServer, Session
 from switchboard.link.tls import Keyring
 
@@ -75,6 +75,8 @@ class Agent:
         )
 
     async def carry_out(self, command: Command) -> None:
+        if isinstance(command, Table) and command.pool != self._environment.pool:
+            raise MessageError(f"the table is for pool {command.pool}, this is a proxy of {self._environment.pool}")
         await self._applier.carry_out(command)
         self._awake.set()  # what it changed is reported at once
 

@@ -259,7 +259,7 @@ local function redirect(row, kind, tick)
   end
   local user, proto = pvget("$rU"), pvget("$proto")
   local token = sign(kind, tick, row.id, visited, "ip=" .. pvget("$si"), domain)
-  KSR.textops.append_to_reply(table.concat({
+  KSR.hdr.append_to_reply(table.concat({
     "Contact: <", pvget("$(ru{uri.scheme})") or "sip", ":", user and user .. "@" or "", row.advertise,
     proto ~= "udp" and ";transport=" .. proto or "", table.concat(params),
     ";vpd=", domain, visited ~= "" and ";vpv=" .. visited or "", ";vpt=", token, ">\r\n" }))

@@ -29,7 +29,7 @@ with.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -85,9 +85,8 @@ class Predecessor(msgspec.Struct, frozen=True, kw_only=True):
     still allowed, which is all the room there is; holding that back would make the pool look empty for 6 s and answer
     503 to every client of a pool that is well, which is worse than a few calls refused and sent on. So `unreported` is
     an estimate (`expected_unreported`: twice its rate for as long as it was silent), a small number, held back until
-    the proxy has seen a tick that was sent after the loss. The new assigner acknowledged one before that and 2 s went
-    by, so a prompt client's call has arrived and shows in the room itself. Should the estimate be too low, admission
-    keeps the threshold, as always.
+    the last tick that it can have used is closed as well. Should it be too low, admission keeps the threshold, as
+    always.
     """
 
     id: str
@@ -113,13 +112,22 @@ def pending(before: Predecessor, proxy: str, reading: Reported) -> int:
     return known if _settled(before, reading) else known + before.unreported
 
 
-def spent(before: Predecessor, readings: Mapping[str, Reported]) -> bool:
-    """Whether nothing of a predecessor can still be outstanding at these proxies (by id): it may be forgotten."""
-    return all(_settled(before, reading) and not pending(before, proxy, reading) for proxy, reading in readings.items())
+def succeed(predecessors: Sequence[Predecessor], gone: Predecessor, new: str) -> tuple[Predecessor, ...]:
+    """The predecessors of the assigner `new`, which follows `gone`.
+
+    One that assigns again in the same run still has its own counts, so it is none of its own predecessors; and what is
+    known of one that goes for the second time includes what was known at the first.
+    """
+    return (*(before for before in predecessors if before.id not in (gone.id, new)), gone)
+
+
+def spent(before: Predecessor, readings: Iterable[Reported]) -> bool:
+    """Whether nothing of a predecessor can still be outstanding, by the last readings of all proxies."""
+    return all(_settled(before, reading) for reading in readings)
 
 
 def _settled(before: Predecessor, reading: Reported) -> bool:
-    return before.last_tick is not None and reading.tick > before.last_tick
+    return before.last_tick is not None and closed(reading.tick) >= before.last_tick
 
 
 class Ticker(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +135,7 @@ class Ticker(msgspec.Struct, frozen=True, kw_only=True):
 
     A new assigner, or a new ticker (the operator restarted), starts from the newest tick that any proxy has seen,
     unacknowledged: the same number is sent again, and the role of primary is given only after the acknowledgement, so
-    that no assigner counts under a tick that is already closed.
+    that no assigner counts under a tick that is about to close. While two hold the role in a hand-over no tick is sent.
     """
 
     tick: int

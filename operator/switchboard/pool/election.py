@@ -56,6 +56,8 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     confirm: the new one has the tick, the whole table and the role `primary` in effect (tick first: credits.Ticker);
     switch:  the Service points at it (one atomic write);
     demote:  the old one has the role `member` in effect; its next report tells exactly what it had assigned.
+
+    No tick is sent from the beginning to the end (credits.Ticker).
     """
 
     new: str

@@ -166,6 +166,11 @@ class World:
         if self.ticker.due(self.now) and self.coming is None:
             self.ticker = self.ticker.advance()
 
+    def until_due(self) -> float:
+        """The time to the next tick, if the primary has the present one."""
+        acknowledged = self.ticker.acknowledged_at
+        return 0.0 if acknowledged is None else max(0.0, acknowledged + c.TICK_SECONDS - self.now)
+
     def deliver_tick(self, name: str, late: int = 0) -> None:
         """A tick reaches a proxy, perhaps an old one. The primary's acknowledgement sets the pace."""
         pod = self.pods[name]
@@ -180,9 +185,9 @@ class World:
         self.readings[name] = report
         self.ticker = self.ticker.seen(report.tick)
         if self.pods.keys() == self.readings.keys():
-            by_id = {self.pods[known].id: reading for known, reading in self.readings.items()}
+            known = self.readings.values()
             for office in self.offices():
-                office.predecessors = tuple(one for one in office.predecessors if not c.spent(one, by_id))
+                office.predecessors = tuple(one for one in office.predecessors if not c.spent(one, known))
 
     def offices(self) -> list[Office]:
         return [office for office in (self.office, self.coming) if office is not None]
@@ -327,7 +332,7 @@ class World:
                 self.arrive(call)
             for name, pod in self.pods.items():
                 pod.used = min(pod.used, before[name])
-            self.wait(c.TICK_SECONDS)
+            self.wait(self.until_due())
         for name in self.pods:
             self.deliver_tick(name)
             self.refresh(name)

@@ -1,0 +1,144 @@
+"""The load ConfigMap: what it holds, when it is written, and how a proxy starts from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from switchboard.pool import load
+from switchboard.pool.table import Proxy
+from tests.unit.pool.build import a_proxy, a_reading, unreported
+
+CLOCK = load.Clock(monotonic=101.0, wall=1_700_000_000.0)
+
+
+def a_document(*proxies: Proxy, primary: str | None = "a", threshold: float = 0.8) -> load.LoadDocument:
+    return load.load_document(
+        proxies,
+        CLOCK,
+        pool="edge",
+        version=(3, 7),
+        primary=primary,
+        threshold=threshold,
+        stale_after_seconds=3.0,
+    )
+
+
+def test_the_document_holds_what_each_proxy_carries() -> None:
+    """One key, one JSON document: who is primary, the threshold, and each proxy's workload and when it was read."""
+    document = json.loads(load.encode(a_document(a_proxy("b"), unreported(a_proxy("a", ready=False)))))
+    assert document == {
+        "pool": "edge",
+        "version": [3, 7],
+        "publishedAt": "2023-11-14T22:13:20.000Z",
+        "primary": "a",
+        "threshold": 0.8,
+        "proxies": [
+            {
+                "name": "a",
+                "id": "",
+                "address": "198.18.0.1",
+                "port": 5060,
+                "advertise": "198.18.0.1:5060",
+                "state": "unready",
+                "calls": 0,
+                "workload": 0.0,
+                "limit": 0,
+                "sampledAt": "",
+            },
+            {
+                "name": "b",
+                "id": "b~b",
+                "address": "198.18.0.1",
+                "port": 5060,
+                "advertise": "198.18.0.1:5060",
+                "state": "ready",
+                "calls": 20,
+                "workload": 0.2,
+                "limit": 80,
+                "sampledAt": "2023-11-14T22:13:19.000Z",
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({}, "ready"),
+        ({"saturated": True}, "saturated"),
+        ({"reading": a_reading(sampled_at=97.0)}, "stale"),
+        ({"reading": a_reading(media_ok=False)}, "mediaDown"),
+        ({"draining_since": 1.0}, "draining"),
+        ({"reading": a_reading(draining=True)}, "draining"),
+        ({"ready": False, "draining_since": 1.0}, "unready"),
+        ({"terminating": True}, "unready"),
+    ],
+)
+def test_states_tell_what_matters_most(facts: dict[str, Any], state: str) -> None:
+    """A proxy has one state; the one that keeps it from taking calls comes first."""
+    assert load.state(a_proxy(**facts), now=101.0, stale_after_seconds=3.0) == state
+
+
+def test_the_first_document_is_written_at_once() -> None:
+    assert load.must_publish(None, a_document(), 0.0, 0.02)
+
+
+def test_nothing_is_written_when_nothing_moved() -> None:
+    """An idle pool writes nothing, however long; a number of calls or a version alone is no reason."""
+    old = a_document(a_proxy("a"))
+    trembling = a_document(a_proxy("a", reading=a_reading(workload=0.215, calls=21, seq=9)))
+    assert not load.must_publish(old, msgspec.structs.replace(old, version=(4, 1)), 3600.0, 0.02)
+    assert not load.must_publish(old, trembling, 3600.0, 0.02)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        a_document(a_proxy("a", reading=a_reading(workload=0.22))),
+        a_document(a_proxy("a", saturated=True)),
+        a_document(a_proxy("a", draining_since=1.0)),
+        a_document(a_proxy("a", address="198.18.0.9")),
+        a_document(a_proxy("a", reading=a_reading(boot="c"))),
+        a_document(a_proxy("a"), a_proxy("b")),
+        a_document(a_proxy("a"), primary="b"),
+        a_document(a_proxy("a"), threshold=0.7),
+    ],
+)
+def test_what_moved_is_written_within_a_second(new: load.LoadDocument) -> None:
+    """A workload that moved by `change`, a state, the membership, the primary or the threshold."""
+    old = a_document(a_proxy("a"))
+    assert load.must_publish(old, new, 1.0, 0.02)
+    assert not load.must_publish(old, new, 0.9, 0.02)
+
+
+def test_a_large_pool_is_written_less_often() -> None:
+    """Once a second for a small pool, every 10 s at 1000 proxies."""
+    assert load.publish_interval(3) == 1.0
+    assert load.publish_interval(100) == 1.0
+    assert load.publish_interval(1000) == 10.0
+
+
+def test_a_proxy_starts_from_the_document() -> None:
+    """Without anybody to send a table: whoever could take calls when it was written, with the room it had."""
+    document = load.decode(
+        load.encode(
+            a_document(
+                a_proxy("a"), a_proxy("b", saturated=True, reading=a_reading(room=0)), a_proxy("c", draining_since=1.0)
+            )
+        )
+    )
+    rows = load.rows(document, tick=5)
+    assert [(row.id, row.uri, row.room, row.received, row.closed) for row in rows] == [
+        ("a~b", "sip:198.18.0.1:5060", 60, 0, 4),
+        ("b~b", "sip:198.18.0.1:5060", 0, 0, 4),
+    ]
+
+
+def test_a_document_that_is_none_is_told_apart() -> None:
+    """A mounted file may be anything: the reader gets an error, not a half-read table."""
+    with pytest.raises(msgspec.ValidationError):
+        load.decode('{"pool": "edge"}')

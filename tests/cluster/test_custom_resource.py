@@ -189,6 +189,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.routes", [ROUTE | {"targets": []}], "spec.routes[0].targets", "at least 1 item"),
     ("spec.routes", [ROUTE | {"targets": ["pbx:5060"]}], "spec.routes[0].targets[0]", "sip:[user@]host[:port]"),
     ("spec.routes", [ROUTE | {"targets": ["sip:a b"]}], "spec.routes[0].targets[0]", "sip:[user@]host[:port]"),
+    ("spec.routes", [ROUTE | {"targets": ["sip:pbx:65536"]}], "spec.routes[0].targets[0]", "a port from 1 to 65535"),
     ("spec.routes", [ROUTE | {"prefix": "+49 30"}], "spec.routes[0].prefix", "letters, digits and the characters"),
     ("spec.routes", [ROUTE, ROUTE], "spec.routes[1]", "Duplicate value"),
     ("spec.drain.timeout", "2d", "spec.drain.timeout", "from 0s to 24h"),

@@ -190,8 +190,8 @@ class Dispatcher:
         if error != member.trouble:
             member.trouble = error
             logger.warning("%s: %s", member.proxy.name, error)
+        member.not_before = self._fleet.clock() + RETRY_SECONDS
         if member.up and member.proxy.reading and member.proxy.reading.boot:  # without Kamailio: when that has started
-            member.not_before = self._fleet.clock() + RETRY_SECONDS
             asyncio.get_running_loop().call_later(1.1 * RETRY_SECONDS, self._fleet.unsynced.put_nowait, member)
 
     def _acknowledged(self, member: Member, command: Command) -> None:

@@ -1,0 +1,45 @@
+"""Fixtures inside the embedded cluster: the operator installed from manifests/, and pools in namespaces of their own."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from e2e import product
+from switchboard.control.kube import Kube, configure
+from tests.cluster.world import Pool
+
+_serial = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The CRD and two operators, as a user installs them."""
+    assert "SWITCHBOARD_CLUSTER" in os.environ, "run inside the embedded cluster: make cluster"
+    # What kubectl remembers of another cluster at the same address must not be used here.
+    os.environ["KUBECACHEDIR"] = str(tmp_path_factory.mktemp("kubectl-cache"))
+    product.install()
+
+
+@pytest.fixture
+async def kube() -> AsyncIterator[Kube]:
+    kube = Kube(await configure())
+    yield kube
+    await kube.close()
+
+
+@pytest.fixture
+async def make_pool(installed: None, kube: Kube, tmp_path: Path) -> AsyncIterator[Callable[[str], Pool]]:
+    """Names a pool in the test's own namespace; what it applied is deleted in the end."""
+    namespace = f"test-{next(_serial)}"
+    product.kubectl("create", "namespace", namespace)
+    yield lambda name: Pool(kube, namespace, name, tmp_path)
+    product.kubectl("delete", "voipproxypools", "--all", "--namespace", namespace)
+    product.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def pool(make_pool: Callable[[str], Pool]) -> Pool:
+    return make_pool("edge")

@@ -16,5 +16,5 @@ async def pod() -> AsyncIterator[Pod]:
 async def operator(pod: Pod) -> AsyncIterator[Operator]:
     """The operator's end of the link to `pod`."""
     async with pod.linked() as linked:
-        await linked.hears(lambda report: report.boot)
+        await linked.hears(lambda report: report.boot and report.media_ok)
         yield linked

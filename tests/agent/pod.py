@@ -224,8 +224,8 @@ class Pod:
         return await probe.wait() == 0
 
     @contextlib.asynccontextmanager
-    async def linked(self, credentials: Credentials | None = None) -> AsyncIterator[Operator]:
-        """An operator with a link to this pod's agent, once it stands."""
+    async def linked(self, credentials: Credentials | None = None, *, stands: bool = True) -> AsyncIterator[Operator]:
+        """An operator that dials this pod's agent; once its link stands, unless it is not to."""
         operator = Operator(self)
         context = (credentials or self.pki.operator()).client_context()
         async with link_session() as session:
@@ -233,8 +233,9 @@ class Pod:
             operator.link = LinkClient(session, lambda: context, target, operator)
             task = asyncio.create_task(operator.link.run())
             try:
-                await operator.until(lambda: operator.reports)
-                operator.errors.clear()  # dials before the agent was there
+                if stands:
+                    await operator.until(lambda: operator.reports)
+                    operator.errors.clear()  # dials before the agent was there
                 yield operator
             finally:
                 task.cancel()

@@ -68,6 +68,7 @@ async def test_a_lower_threshold_is_reported_and_holds(pod: Pod, operator: Opera
     await operator.configure(settings(calls=10, target=f"sip:{PBX}:5060"))
     async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
+        assert call.status == 200
         await operator.hears(lambda report: report.calls == 1, within=2)
         await operator.configure(settings(calls=1, target=f"sip:{PBX}:5060"))
         assert pod.proxy.control.number("ctl", "ceiling") == 1

@@ -19,6 +19,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
@@ -143,14 +144,19 @@ class Agent:
         self._applier.detach()
 
     async def _look(self) -> None:
+        said = ""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
                 if self._keyring.reload():
                     _log.info("certificate %s is in use from now on", self._keyring.fingerprint)
                 await self._applier.expire()
+                self._keyring.credentials.require_valid(datetime.now(UTC))
+                said = ""
             except SwitchboardError as error:
-                _log.warning("%s", error)
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("%s", said)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _watch_operator(self) -> None:
         """Peer mode begins when it has to, and ends when it may."""

@@ -22,6 +22,7 @@ from switchboard.errors import KamailioError
 
 WINDOW: Final = 8
 DATAGRAM_BYTES: Final = 64 * 1024
+FULL_SECONDS: Final = 0.002
 ANSWER_SECONDS: Final = 2.0  # it answers in 0.1 ms; one that is paused or starved gets this long
 
 Value = int | str
@@ -122,11 +123,20 @@ class Kamailio:
             request = _encode({"jsonrpc": "2.0", "method": method, "params": params, "id": number})
             if len(request) > DATAGRAM_BYTES:
                 raise KamailioError(f"a request of {len(request)} bytes to Kamailio is too large for one datagram")
-            link.send(request)
+            await self._send(link, request)
             numbers.append(number)
             waiting += 1
         await self._answered(numbers)
         return [self._result(number) for number in numbers]
+
+    async def _send(self, link: socket.socket, request: bytes) -> None:
+        while True:
+            try:
+                link.send(request)
+            except BlockingIOError:  # its queue still holds what a batch left that was given up
+                await asyncio.sleep(FULL_SECONDS)
+            else:
+                return
 
     async def _answered(self, numbers: Sequence[int]) -> None:
         """Wait until every request sent so far has its answer."""

@@ -11,6 +11,8 @@ from tests.tools.pool import CLIENTS, TARGETS, Pool
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.sip import Phone
 
+LOG_CHARACTERS = 4000
+
 
 @pytest.fixture(scope="session")
 def proxies() -> Iterator[Sequence[Proxy]]:
@@ -57,5 +59,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     for proxy in proxies if report.when != "teardown" else ():
         text = proxy.new_log()
         if report.failed and report.when == "call" and text:
-            report.sections.append((f"{proxy.name} at {proxy.ip}", text))
+            report.sections.append((f"{proxy.name} at {proxy.ip}", text[-LOG_CHARACTERS:]))
     return report

@@ -84,6 +84,7 @@ class Pool:
     async def reset(self) -> None:
         for proxy in self.proxies:
             await _revive(proxy)
+            await until(proxy.has_media, f"{proxy.name} uses its rtpengine")
         for proxy in self.proxies:
             self._reset(proxy)
         self.routes(f"pbx||sip:{TARGETS}.1:5060")
@@ -95,8 +96,6 @@ class Pool:
     def _reset(self, proxy: Proxy) -> None:
         for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS, *MEMORIES):
             proxy.control("htable.flush", table)
-        if proxy.media is not None:
-            proxy.control("rtpengine.enable", "all", 1)  # it may have been given up in the test before
         proxy.networks([f"{CLIENTS}.0/24"], GATEWAYS)
         for peer in self.proxies:
             if peer is not proxy:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools.control import Control
+from tests.tools.control import Control, ControlError
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = "/opt/switchboard/proxy/bin"
@@ -195,6 +195,15 @@ class Proxy:
                     f"{self.name} does not start:\n{self.kamailio.log.read_text(errors='replace')[-4000:]}"
                 )
             time.sleep(0.05)
+
+    def has_media(self) -> bool:
+        """Makes Kamailio use its rtpengine again, where it has given it up; False while Kamailio is still starting."""
+        if self._has_media:
+            try:
+                self.control("rtpengine.enable", "all", 1)
+            except ControlError:
+                return False
+        return True
 
     def kill(self) -> None:
         """All of the proxy dies at once."""

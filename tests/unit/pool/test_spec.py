@@ -1,0 +1,198 @@
+"""A VoipProxyPool object becomes a spec, or an error that names the field, the value and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from switchboard.errors import SpecError
+from switchboard.pool import spec as s
+from tests.unit.pool.build import a_spec, resource
+
+
+def test_the_least_that_can_be_said() -> None:
+    """Everything else has a default: those of the schema."""
+    spec = a_spec(replicas=None)
+    assert spec == s.PoolSpec(
+        replicas=2,
+        threshold=0.8,
+        capacity=s.Capacity(calls=100),
+        client_networks=("198.51.100.0/24",),
+        proxy=s.ProxyTemplate(image="switchboard-proxy:1.0"),
+        listen=(s.Listener(transport="UDP", port=5060), s.Listener(transport="TCP", port=5060)),
+    )
+
+
+def test_every_field_is_read() -> None:
+    """Each in its unit."""
+    spec = a_spec(
+        replicas=7,
+        threshold="55%",
+        capacity={"calls": 500, "cpu": "1500m", "bandwidth": "200M"},
+        sharing={"period": "250ms", "change": "5%", "staleAfter": "2s"},
+        assignment={
+            "policy": "weighted",
+            "mode": "redirect",
+            "maxHops": 3,
+            "saturated": {"status": 480, "retryAfter": "1m"},
+        },
+        listen=[{"transport": "UDP", "port": 5080}],
+        media={"enabled": False, "ports": "30000-30999", "timeout": "90s"},
+        routes=[{"name": "pbx", "prefix": "+49", "targets": ["sip:pbx.voice.svc:5060", "sip:[2001:db8::1]"]}],
+        clients={"networks": ["198.51.100.0/24", "2001:db8::/32"]},
+        gateways=[{"name": "pstn-1", "kind": "pstn", "networks": ["203.0.113.0/28"], "mode": "forward"}],
+        drain={"timeout": "2h"},
+        proxy={"image": "i", "resources": {"limits": {"cpu": "1"}}, "podTemplate": {"spec": {}}},
+        suspend=True,
+    )
+    assert spec == s.PoolSpec(
+        replicas=7,
+        threshold=0.55,
+        capacity=s.Capacity(calls=500, cpu_cores=1.5, bandwidth_bits_per_second=200_000_000),
+        sharing=s.Sharing(period_seconds=0.25, change=0.05, stale_after_seconds=2.0),
+        assignment=s.Assignment(
+            policy="weighted",
+            mode="redirect",
+            max_hops=3,
+            saturated_status=480,
+            saturated_retry_after_seconds=60,
+        ),
+        listen=(s.Listener(transport="UDP", port=5080),),
+        media=s.Media(enabled=False, port_min=30000, port_max=30999, timeout_seconds=90),
+        routes=(s.Route(name="pbx", prefix="+49", targets=("sip:pbx.voice.svc:5060", "sip:[2001:db8::1]")),),
+        client_networks=("198.51.100.0/24", "2001:db8::/32"),
+        gateways=(s.Gateway(name="pstn-1", kind="pstn", networks=("203.0.113.0/28",), mode="forward"),),
+        drain_timeout_seconds=7200,
+        proxy=s.ProxyTemplate(image="i", resources={"limits": {"cpu": "1"}}, pod_template={"spec": {}}),
+        suspend=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "cores"),
+    [(2, 2.0), ("2", 2.0), ("0.5", 0.5), (".5", 0.5), ("500m", 0.5), ("1k", 1000.0), ("1Ki", 1024.0), ("2e1", 20.0)],
+)
+def test_kubernetes_quantities(given: object, cores: float) -> None:
+    """As the API server accepts them, number or text."""
+    assert a_spec(capacity={"calls": 1000, "cpu": given}).capacity.cpu_cores == cores
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"threshold": "0%"}, "InvalidField", "spec.threshold is '0%'"),
+    ({"threshold": 0.8}, "InvalidField", "spec.threshold is 0.8"),
+    ({"replicas": -1}, "InvalidField", "spec.replicas is -1"),
+    ({"replicas": True}, "InvalidField", "spec.replicas is True"),
+    ({"capacity": None}, "MissingField", "spec.capacity.calls is missing"),
+    ({"capacity": {"calls": 0}}, "InvalidField", "spec.capacity.calls is 0: must be above zero"),
+    ({"capacity": {"calls": 9, "cpu": "two"}}, "InvalidField", "spec.capacity.cpu is 'two'"),
+    ({"capacity": {"calls": 9, "bandwidth": "0"}}, "InvalidField", "spec.capacity.bandwidth is '0'"),
+    ({"sharing": {"period": "0s"}}, "InvalidField", "spec.sharing.period is '0s'"),
+    ({"sharing": {"period": "1d"}}, "InvalidField", "spec.sharing.period is '1d'"),
+    ({"assignment": {"policy": "random"}}, "InvalidField", "must be one of first, least, weighted"),
+    ({"assignment": {"saturated": {"status": 200}}}, "InvalidField", "spec.assignment.saturated.status is 200"),
+    ({"assignment": {"saturated": {"retryAfter": "1500ms"}}}, "InvalidField", "whole seconds"),
+    ({"listen": "udp"}, "InvalidField", "spec.listen is 'udp': must be a list"),
+    ({"listen": [{"transport": "TLS", "port": 5061}]}, "InvalidField", "spec.listen[0].transport is 'TLS'"),
+    ({"listen": [{"transport": "UDP", "port": 53}]}, "InvalidField", "spec.listen[0].port is 53"),
+    ({"media": {"enabled": "yes"}}, "InvalidField", "spec.media.enabled is 'yes': must be true or false"),
+    ({"media": {"ports": "20000"}}, "InvalidField", "spec.media.ports is '20000'"),
+    ({"media": {"ports": "30000-20000"}}, "InvalidField", "spec.media.ports is '30000-20000'"),
+    ({"routes": [{"targets": ["sip:a"]}]}, "MissingField", "spec.routes[0].name is missing"),
+    ({"routes": [{"name": "", "targets": ["sip:a"]}]}, "InvalidField", "spec.routes[0].name is ''"),
+    ({"routes": [{"name": "a", "targets": ["tel:1"]}]}, "InvalidField", "spec.routes[0].targets[0] is 'tel:1'"),
+    ({"routes": [{"name": "a", "targets": ["sip:a:70000"]}]}, "InvalidField", "'sip:a:70000'"),
+    ({"routes": [{"name": "a", "targets": []}]}, "MissingField", "spec.routes[0].targets is empty"),
+    ({"clients": None}, "MissingField", "spec.clients.networks is missing"),
+    ({"clients": {"networks": ["198.51.100.1/24"]}}, "InvalidField", "spec.clients.networks[0] is '198.51.100.1/24'"),
+    ({"proxy": {"image": "i", "podTemplate": "x"}}, "InvalidField", "spec.proxy.podTemplate is 'x': must be an object"),
+    ({"drain": {"timeout": "forever"}}, "InvalidField", "spec.drain.timeout is 'forever'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason", "message"), WRONG)
+def test_a_wrong_field_is_named(fields: dict[str, Any], reason: str, message: str) -> None:
+    """With its value and what is allowed."""
+    with pytest.raises(SpecError) as caught:
+        a_spec(**fields)
+    assert caught.value.reason == reason
+    assert message in str(caught.value)
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    """Nobody has to apply five times to find five mistakes."""
+    with pytest.raises(SpecError) as caught:
+        s.parse({"spec": {"threshold": "x", "clients": {"networks": ["y"]}}})
+    told = str(caught.value)
+    assert [part.split()[0] for part in told.split("; ")] == [
+        "spec.threshold",
+        "spec.capacity.calls",
+        "spec.clients.networks[0]",
+        "spec.proxy.image",
+    ]
+
+
+def gateway(name: str, *networks: str) -> dict[str, Any]:
+    return {"name": name, "kind": "pstn", "networks": list(networks)}
+
+
+def route(name: str) -> dict[str, Any]:
+    return {"name": name, "targets": ["sip:pbx"]}
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"threshold": "1%", "capacity": {"calls": 99}},
+        "NoRoomForCalls",
+        "spec.capacity.calls is 99: that is less than one",
+    ),
+    ({"capacity": {"calls": 9, "cpu": "20m"}}, "NoRoomForCalls", "spec.capacity.cpu is 0.02"),
+    ({"capacity": {"calls": 9, "bandwidth": "200k"}}, "NoRoomForCalls", "spec.capacity.bandwidth is 200000"),
+    ({"media": {"ports": "20000-20318"}}, "TooFewMediaPorts", "need 320 ports"),
+    ({"listen": [{"transport": "UDP", "port": 20000}]}, "PortConflict", "UDP port 20000"),
+    ({"listen": [{"transport": "TCP", "port": 5060}] * 2}, "Duplicate", "'TCP/5060' twice"),
+    ({"routes": [route("a"), route("b"), route("a")]}, "Duplicate", "spec.routes has the name 'a' twice"),
+    (
+        {"gateways": [gateway("a", "203.0.113.0/28"), gateway("a", "203.0.113.16/28")]},
+        "Duplicate",
+        "spec.gateways has the name 'a' twice",
+    ),
+    (
+        {"gateways": [gateway("a", "203.0.113.0/28"), gateway("b", "2001:db8::/64", "203.0.113.8/29")]},
+        "OverlappingGateways",
+        "'a' (203.0.113.0/28) and 'b' (203.0.113.8/29) overlap",
+    ),
+    ({"gateways": [gateway("a", "198.51.100.0/24")]}, "ClientsInsideGateway", "inside 198.51.100.0/24 of gateway 'a'"),
+    ({"gateways": [gateway("a", "198.51.0.0/16")]}, "ClientsInsideGateway", "inside 198.51.0.0/16 of gateway 'a'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason", "message"), CONTRADICTIONS)
+def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message: str) -> None:
+    """Right field by field and yet contradictory: what the schema cannot see."""
+    with pytest.raises(SpecError) as caught:
+        a_spec(**fields)
+    assert caught.value.reason == reason
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"threshold": "1%", "capacity": {"calls": 100}},
+        {"media": {"ports": "20000-20319"}},
+        {"media": {"enabled": False, "ports": "20000-20001"}, "listen": [{"transport": "UDP", "port": 20000}]},
+        {"listen": [{"transport": "UDP", "port": 5060}, {"transport": "TCP", "port": 20000}]},
+        {"gateways": [gateway("a", "198.51.100.0/28"), gateway("b", "198.51.100.16/28")]},
+        {"gateways": [gateway("a", "203.0.113.0/28", "203.0.113.0/29")]},
+    ],
+)
+def test_what_can_be_is_accepted(fields: dict[str, Any]) -> None:
+    """The edges of the same rules: a gateway inside a client network has its own rights; no media, no ports."""
+    assert s.parse(resource(**fields)).replicas == 3
+
+
+def test_an_object_without_a_spec_is_refused() -> None:
+    """It names what is missing rather than failing somewhere inside."""
+    with pytest.raises(SpecError, match=r"spec\.capacity\.calls is missing"):
+        s.parse({"metadata": {"name": "edge"}})

@@ -120,7 +120,7 @@ def must_publish(last: LoadDocument | None, new: LoadDocument, silent_seconds: f
 
 
 def rows(document: LoadDocument, tick: int) -> tuple[Row, ...]:
-    """A table to start from, when nobody sends one; `tick` is the newest this proxy has seen, 0 when none.
+    """A table to start from, when nobody sends one; `tick` is the one that this proxy assigns under, at least 1.
 
     Nothing is known of ticks, so all that this proxy assigns from now on stays pending.
     """

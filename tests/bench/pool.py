@@ -107,7 +107,7 @@ def applied(name: str, **spec: Any) -> Iterator[Pool]:
         remove(name)
 
 
-def wait_ready(name: str, replicas: int) -> None:
+def wait_ready(name: str, replicas: int, within: float = READY_SECONDS) -> None:
     """Until the pool is Ready with all of its proxies."""
 
     def ready() -> bool:
@@ -115,7 +115,7 @@ def wait_ready(name: str, replicas: int) -> None:
         conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
         return bool(conditions.get("Ready") == "True" and status.get("readyReplicas") == replicas)
 
-    wait_for(ready, READY_SECONDS, f"pool {name} to be ready with {replicas} proxies", every_seconds=0.5)
+    wait_for(ready, within, f"pool {name} to be ready with {replicas} proxies", every_seconds=0.5)
 
 
 def remove(name: str) -> None:

@@ -1,16 +1,15 @@
 """Agents simulated at the link: real messages over real mutual TLS, and no proxy behind them.
 
-    python -m tests.bench.simulator DIRECTORY < fleet.json > changes.json        DIRECTORY: tls.crt, tls.key, ca.crt
+    python -m tests.bench.simulator DIRECTORY < fleet.json        DIRECTORY: tls.crt, tls.key, ca.crt
 
-Every agent reports at the pool's period. Besides, loads change at random moments, as calls come and go; a change is
-noticed at the agent's next look at its counters (every 50 ms, as the real agent's) and reported at once. At SIGTERM the
-changes are printed: which agent, to which room, when it happened.
+Every agent reports at the pool's period. From SIGUSR1 to SIGUSR2, loads change besides, at random moments, as calls
+come and go; a change is noticed at the agent's next look at its counters (every 50 ms, as the real agent's) and
+reported at once. At SIGUSR2 the changes are printed, in one line: which agent, to which room, when it happened.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 import signal
@@ -134,10 +133,11 @@ class Simulation:
         self._agents = {address: Agent(fleet, name, credentials.fingerprint) for name, address in fleet.agents.items()}
         self._names = {address: name for name, address in fleet.agents.items()}
         self._tls = credentials.server_context()
-        self.changes: list[Change] = []
+        self._changing = asyncio.Event()
+        self._changes: list[Change] = []
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until it is killed."""
         app = web.Application()
         app.router.add_get("/v1/link", self._link)
         runner = web.AppRunner(app, access_log=None)
@@ -163,6 +163,15 @@ class Simulation:
             agent.publish()
             await asyncio.sleep(period)
 
+    def start_changing(self) -> None:
+        self._changing.set()
+
+    def stop_changing(self) -> None:
+        self._changing.clear()
+        sys.stdout.buffer.write(msgspec.json.encode(self._changes) + b"\n")
+        sys.stdout.buffer.flush()
+        self._changes.clear()
+
     async def _change(self) -> None:
         """Never twice at one proxy within a moment: the second would hide the first, and neither could be timed."""
         if not self._fleet.changes_per_second:
@@ -171,22 +180,22 @@ class Simulation:
         changed_at: dict[str, float] = {}
         while True:
             await asyncio.sleep(random.expovariate(self._fleet.changes_per_second))
+            await self._changing.wait()
             address = random.choice(addresses)  # noqa: S311 - load, no secret
             agent, now = self._agents[address], time.monotonic()
             if not agent.link.has_operator or now < changed_at.get(address, 0.0) + APART_SECONDS:
                 continue
             changed_at[address] = now
-            self.changes.append(Change(self._names[address], agent.change(), now))
+            self._changes.append(Change(self._names[address], agent.change(), now))
             loop.call_later(random.random() * LOOK_SECONDS, agent.publish_change)  # noqa: S311 - load, no secret
 
 
-async def simulate(fleet: Fleet, credentials: Credentials) -> list[Change]:
+async def simulate(fleet: Fleet, credentials: Credentials) -> None:
     simulation = Simulation(fleet, credentials)
-    running = asyncio.create_task(simulation.run())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-    return simulation.changes
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, simulation.start_changing)
+    loop.add_signal_handler(signal.SIGUSR2, simulation.stop_changing)
+    await simulation.run()
 
 
 def main() -> int:
@@ -196,7 +205,7 @@ def main() -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"simulator: {error}\n")
         return 1
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(simulate(fleet, credentials))))
+    asyncio.run(simulate(fleet, credentials))
     return 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.tools import answers
 from tests.tools.pool import PEER, TICK, Pool, idle
 from tests.tools.sip import Phone
+from tests.tools.wait import until
 
 
 async def test_chain(big_pool: Pool, alice: Phone, pbx: Phone) -> None:
@@ -95,6 +96,9 @@ async def test_saturated_status(pool: Pool, alice: Phone, mode: str) -> None:
 
 async def test_stale_table_is_tried(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """When credits are used up, a few proxies are still asked before a client is refused: admission decides."""
+    await until(
+        lambda: pool.primary.control.number("use", "tries") > 5, "there is a budget for tries, renewed each second"
+    )
     pool.primary.admit(0)
     pool.table(0, 0, 0)  # nobody has room, says the table; the members know better
     call = await alice.call(pool.uri)

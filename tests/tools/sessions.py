@@ -80,6 +80,11 @@ class Call(Session):
         return self.path[-1][1]
 
     @property
+    def refused(self) -> bool:
+        """It has a final answer above 2xx by now, awaited or not."""
+        return any(packet.message.status >= 300 for packet in self.transaction.responses)
+
+    @property
     def final(self) -> Message:
         """The final answer of the last INVITE."""
         return next(p.message for p in self.transaction.responses if p.message.status >= 200)

@@ -54,6 +54,7 @@ class Phone:
         self.errors: list[BaseException] = []  # what went wrong in scripts; raised when the phone is closed
         self._transactions: dict[tuple[str, str], Transaction] = {}
         self._sessions: dict[tuple[str, str], Session] = {}  # (Call-ID, our tag)
+        self._seen: set[tuple[str, str]] = set()  # requests that are not new any more: (branch, method)
         self._answered: dict[tuple[str, str], Message] = {}  # (branch, method) → the last response, for repetitions
         self._tasks: set[asyncio.Task[None]] = set()
         endpoint.on_packet = self._dispatch
@@ -189,15 +190,16 @@ class Phone:
 
     async def _request(self, packet: Packet) -> None:
         request = packet.message
-        known = self._answered.get((request.branch, request.method))
-        if known is not None:
-            await self.endpoint.send(known, packet.source)
+        key = (request.branch, request.method)
+        if key in self._seen and request.method != "ACK":
+            if key in self._answered:
+                await self.endpoint.send(self._answered[key], packet.source)
             return
+        self._seen.add(key)
         session = self._sessions.get((request.call_id, sip.parameter(request.header("To"), "tag")))
         if session is not None:
             session.take(packet)
         if request.method == "INVITE" and session is None:
-            self._answered[request.branch, "INVITE"] = sip.response(request, 100)
             call = Incoming(self, packet)
             self.incoming.append(call)
             await self.script(call)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.tools.message import Address, Message
 
+BUFFER_BYTES = 4 << 20  # a burst of calls is answered faster than a phone reads
 Protocol = Literal["udp", "tcp"]
 
 
@@ -50,6 +52,7 @@ class Endpoint:
         if protocol == "udp":
             endpoint._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(endpoint), (ip, port))
             endpoint.address = endpoint._udp.get_extra_info("sockname")[:2]
+            endpoint._udp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         elif listening:
             endpoint._server = await asyncio.start_server(endpoint._accepted, ip, port)
             endpoint.address = endpoint._server.sockets[0].getsockname()[:2]

@@ -12,7 +12,7 @@ from switchboard.link.client import next_id
 from switchboard.link.messages import Tick
 from switchboard.resources.names import PoolRef
 from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings
-from tests.tools.proxies import Program, rootfs
+from tests.tools.proxies import RUN_DIR, Program, rootfs
 from tests.tools.wait import until
 
 
@@ -187,7 +187,8 @@ async def test_the_image_runs_it() -> None:
     """The agent of the image, with the image's own Python and libraries, does the same."""
     async with pods("127.78.2", started=False) as (pod,):
         pod.proxy.start()
-        agent = Program("/usr/local/bin/switchboard-agent", pod.environment, pod.run, rootfs())
+        inside = {**pod.environment, "RUN_DIR": RUN_DIR, "ETC_DIR": f"{RUN_DIR}/etc"}
+        agent = Program("/usr/local/bin/switchboard-agent", inside, pod.run, rootfs())
         try:
             async with pod.linked() as operator:
                 await operator.hears(lambda report: report.boot)

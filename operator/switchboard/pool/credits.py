@@ -29,7 +29,7 @@ with.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -121,9 +121,9 @@ def succeed(predecessors: Sequence[Predecessor], gone: Predecessor, new: str) ->
     return (*(before for before in predecessors if before.id not in (gone.id, new)), gone)
 
 
-def spent(before: Predecessor, readings: Iterable[Reported]) -> bool:
+def spent(before: Predecessor, readings: Mapping[str, Reported]) -> bool:
     """Whether nothing of a predecessor can still be outstanding, by the last readings of all proxies."""
-    return all(_settled(before, reading) for reading in readings)
+    return all(_settled(before, reading) for reading in readings.values())
 
 
 def _settled(before: Predecessor, reading: Reported) -> bool:

@@ -98,8 +98,8 @@ def test_unreported_calls_hold_places_until_the_last_tick_closes() -> None:
 def test_a_predecessor_is_forgotten_when_nothing_can_be_outstanding() -> None:
     """At every proxy its last tick is closed."""
     before = c.Predecessor(id="old", assigned={"p": {9: 3}}, last_tick=9)
-    assert not c.spent(before, [a_reading(tick=12), a_reading(tick=11)])
-    assert c.spent(before, [a_reading(tick=12), a_reading(tick=12)])
+    assert not c.spent(before, {"p": a_reading(tick=12), "q": a_reading(tick=11)})
+    assert c.spent(before, {"p": a_reading(tick=12), "q": a_reading(tick=12)})
 
 
 def test_a_primary_that_returns_is_not_its_own_predecessor() -> None:

@@ -185,7 +185,7 @@ class World:
         self.readings[name] = report
         self.ticker = self.ticker.seen(report.tick)
         if self.pods.keys() == self.readings.keys():
-            known = self.readings.values()
+            known = self.readings
             for office in self.offices():
                 office.predecessors = tuple(one for one in office.predecessors if not c.spent(one, known))
 

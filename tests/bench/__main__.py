@@ -17,12 +17,19 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from tests.bench import bursts, cost, report
+from e2e import product
+from tests.bench import bursts, cost, handover, reaction, report
 from tests.bench.context import Context
 from tests.bench.rows import Goal, Row
 from tests.tools.proxies import rootfs
 
-GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {"cost": cost.measure, "burst": bursts.measure}
+GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {
+    "cost": cost.measure,
+    "burst": bursts.measure,
+    "reaction": reaction.measure,
+    "handover": handover.measure,
+}
+WITHOUT_CLUSTER = {"cost"}
 RESULT = pathlib.Path(__file__).parents[2] / "build" / "bench.json"
 
 
@@ -38,6 +45,9 @@ def main() -> int:
     context = Context(quick=options.quick, work=work, root=rootfs(), say=say)
     rows: list[Row] = []
     try:
+        if set(options.groups or GROUPS) - WITHOUT_CLUSTER:
+            say("installing the operator")
+            product.install()
         for group in options.groups or GROUPS:
             rows += _measured(group, context)
             report.write(rows, options.out, quick=options.quick)  # what is measured is kept, whatever comes after

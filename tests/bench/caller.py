@@ -23,6 +23,7 @@ import msgspec
 
 T1_SECONDS = 0.5
 GIVE_UP_SECONDS = 32.0
+LAST_WORD_SECONDS = 8.0  # for BYEs after SIGTERM; a call that rings for ever is left open
 MOST_REDIRECTS = 5
 BUFFER_BYTES = 8 << 20
 
@@ -56,7 +57,7 @@ class Record(msgspec.Struct, array_like=True):
     """What became of a call. Times are seconds of the machine's monotonic clock, the same in all its processes."""
 
     sent: float = 0.0
-    provisional: float = 0.0  # first provisional answer above 100; 0: none
+    provisional: float = 0.0  # first provisional answer, 100 included: from then on the client waits; 0: none
     final: float = 0.0  # 200, or the answer that refused it
     hung_up: float = 0.0  # its BYE was sent
     ended: float = 0.0  # its BYE was answered
@@ -167,7 +168,7 @@ class Caller(asyncio.DatagramProtocol):
         record = call.record
         self._answered(call)
         if status < 200:
-            if status > 100 and not record.provisional:
+            if not record.provisional:
                 record.provisional = time.monotonic()
             return
         if record.outcome != "open":
@@ -232,6 +233,7 @@ class Caller(asyncio.DatagramProtocol):
         if self._ending:
             return
         self._ending = True
+        self._loop.call_later(LAST_WORD_SECONDS, self.done.set)
         for call in self.calls:
             if call.record.sent:
                 self.hang_up(call)

@@ -202,7 +202,8 @@ function vp_arrive()
   if string.find(seen, ":" .. self_id .. ":", 1, true) then pvset("$var(arrival)", "loop") return 1 end
   local head, given = string.match(token or "", "^(.+)%.(%x+)$")
   local assigner, tick, kind, n = string.match(head or "", "^(.+)%.(%d+)%.(%l)(%d+x%d+)$")
-  if not kind or given ~= mac(table.concat({ head, self_id, visited, client, bound }, "|")) then
+  local target = kind == "p" and "primary" or self_id
+  if not kind or given ~= mac(table.concat({ head, target, visited, client, bound }, "|")) then
     inc("cnt", "forged")
     return 1
   end
@@ -263,7 +264,7 @@ local function redirect(row, kind, tick)
     "Contact: <", pvget("$(ru{uri.scheme})") or "sip", ":", user and user .. "@" or "", row.advertise,
     proto ~= "udp" and ";transport=" .. proto or "", table.concat(params),
     ";vpd=", domain, visited ~= "" and ";vpv=" .. visited or "", ";vpt=", token, ">\r\n" }))
-  KSR.sl.sl_send_reply(302, "Moved Temporarily")
+  KSR.sl.send_reply(302, "Moved Temporarily")
   inc("cnt", "redirected")
 end
 
@@ -311,6 +312,7 @@ end
 
 -- The assignment in $avp(pick), $avp(tick) certainly did not arrive.
 function vp_give_back()
+  refresh()                     -- time-outs are handled by another process, which may never have chosen anything
   local row = by_id[pvget("$avp(pick)")]
   if row and pvget("$avp(kind)") == "c" then
     credits.give_back(row, pvget("$avp(tick)"))
@@ -378,6 +380,41 @@ end
 -- ---- signed route parameters ---------------------------------------------------------------------------------------------
 -- Our Record-Route and Path entries carry a MAC: who comes with one takes part in a dialog that went through us.
 function vp_route_mac(text) pvset("$var(route_mac)", string.sub(mac("route|" .. (text or "")), 1, 16)) return 1 end
+
+-- ---- hand-over --------------------------------------------------------------------------------------------------------------
+-- What the previous primary tells the new one of an INVITE that it knows, by its branch: $var(known), a request that no
+-- client could make.
+function vp_know(branch)
+  local here = pvget("$Ri") .. ":" .. pvget("$Rp")
+  pvset("$var(known)", table.concat({
+    "INFO sip:pool@" .. pvget("$si") .. " SIP/2.0", "Via: SIP/2.0/UDP " .. here .. ";branch=z9hG4bKknown" .. branch,
+    "From: <sip:pool@" .. here .. ">;tag=known", "To: <sip:pool@" .. pvget("$si") .. ">", "Call-ID: known-" .. branch,
+    "CSeq: 1 INFO", "Max-Forwards: 1", "X-VP-Known: " .. branch .. " " .. mac("known|" .. branch),
+    "Content-Length: 0", "", "" }, "\r\n"))
+  return 1
+end
+
+function vp_known(header)
+  local branch, given = string.match(header or "", "^(%S+) (%x+)$")
+  if branch and given == mac("known|" .. branch) then sht.sht_sets("known", branch, "1") else inc("cnt", "forged") end
+  return 1
+end
+
+-- For how long the previous primary is asked about INVITEs: 32 s from when we first saw it named.
+local ASK_SECONDS = 32
+local previous, asked_seconds = "", 0
+
+function vp_previous()
+  local now = get("ctl", "prev") or ""
+  if now ~= previous then
+    previous, asked_seconds = now, 0
+    sht.sht_sets("ctl", "asked", "-")
+  elseif now ~= "" then
+    asked_seconds = asked_seconds + 1
+    if asked_seconds == ASK_SECONDS then sht.sht_sets("ctl", "asked", now) end
+  end
+  return 1
+end
 
 -- ---- once a second -----------------------------------------------------------------------------------------------------------
 -- use=>calls against the dialog table. A call is counted a moment before its dialog exists and a moment after it ends, so

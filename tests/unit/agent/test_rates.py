@@ -39,30 +39,51 @@ def test_time_that_stands_still_changes_nothing() -> None:
     assert rate.per_second == 10.0
 
 
+def busy(program: Path, script: str = "while :; do :; done") -> subprocess.Popen[bytes]:
+    """A process of the pod edge-aaaaa that uses a whole core."""
+    return subprocess.Popen([program, "-c", script], env={**os.environ, "POD_NAME": "edge-aaaaa"})
+
+
+def sampled(seconds: float, *measured: Processes) -> None:
+    """Take samples as the agent does."""
+    begin = at = time.monotonic()
+    while at < begin + seconds:
+        at = time.monotonic()
+        for one in measured:
+            one.sample(at)
+        signal.sigtimedwait([], 0.05)
+
+
 @pytest.fixture
-def busy(tmp_path: Path) -> subprocess.Popen[bytes]:
-    """A process that uses a whole core, by the name of Kamailio."""
-    program = tmp_path / "kamailio"
-    shutil.copy("/bin/sh", program)
-    return subprocess.Popen([program, "-c", "while :; do :; done"], env={**os.environ, "POD_NAME": "edge-aaaaa"})
+def kamailio(tmp_path: Path) -> Path:
+    """A program of that name."""
+    return Path(shutil.copy("/bin/sh", tmp_path / "kamailio"))
 
 
-def test_cpu_of_this_pods_processes(busy: subprocess.Popen[bytes]) -> None:
+def test_cpu_of_this_pods_processes(kamailio: Path) -> None:
     """CPU is counted for this pod's Kamailio and rtpengine, of no other pod, and not lost when one ends."""
+    process = busy(kamailio)
+    ours, others = Processes("edge-aaaaa"), Processes("edge-bbbbb")
     try:
-        ours, others = Processes("edge-aaaaa"), Processes("edge-bbbbb")
-        begin = time.monotonic()
-        at = begin
-        while at < begin + 1.5:
-            at = time.monotonic()
-            ours.sample(at)
-            others.sample(at)
-            os.sched_yield()
-            signal.sigtimedwait([], 0.05)
-        assert 0.2 < ours.cpu_cores < 1.3
+        sampled(1.5, ours, others)
+        assert 0.1 < ours.cpu_cores < 1.3
         assert others.cpu_cores == 0.0
     finally:
-        busy.kill()
-        busy.wait()
-    ours.sample(time.monotonic())
-    assert ours.cpu_cores >= 0.0
+        process.kill()
+        process.wait()
+    sampled(0.1, ours)
+    assert ours.cpu_cores > 0.0
+    sampled(1.5, ours)
+    assert ours.cpu_cores == 0.0
+
+
+def test_a_program_that_its_entry_point_becomes(kamailio: Path) -> None:
+    """A process that is first seen as the shell that starts it is found once it is the program."""
+    process = busy(Path("/bin/sh"), f"sleep 1.2; exec {kamailio} -c 'while :; do :; done'")
+    ours = Processes("edge-aaaaa")
+    try:
+        sampled(3.5, ours)
+        assert ours.cpu_cores > 0.1
+    finally:
+        process.kill()
+        process.wait()

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from switchboard.pool.table import WEIGHT_STEPS, Proxy, Row, Version, in_order, sip_uri
+from switchboard.pool.table import Proxy, Version, in_order
 from switchboard.pool.workload import moved
 
 State = Literal["ready", "saturated", "stale", "draining", "mediaDown", "unready"]
@@ -98,11 +98,6 @@ def encode(document: LoadDocument) -> str:
     return msgspec.json.encode(document).decode()
 
 
-def decode(text: str) -> LoadDocument:
-    """Raises msgspec.DecodeError or ValidationError when the text is not a load document."""
-    return msgspec.json.decode(text, type=LoadDocument)
-
-
 def publish_interval(proxies: int) -> float:
     """The shortest time between two writes for a pool of this size."""
     return max(MIN_INTERVAL_SECONDS, INTERVAL_SECONDS_PER_PROXY * proxies)
@@ -117,26 +112,6 @@ def must_publish(last: LoadDocument | None, new: LoadDocument, silent_seconds: f
     if last is None:
         return True
     return silent_seconds >= publish_interval(len(new.proxies)) and _tells_more(last, new, change)
-
-
-def rows(document: LoadDocument, tick: int) -> tuple[Row, ...]:
-    """A table to start from, when nobody sends one; `tick` is the one that this proxy assigns under, at least 1.
-
-    Nothing is known of ticks, so all that this proxy assigns from now on stays pending.
-    """
-    return tuple(
-        Row(
-            id=one.id,
-            uri=sip_uri(one.address, one.port),
-            advertise=one.advertise,
-            room=max(0, one.limit - one.calls),
-            received=0,
-            closed=tick - 1,
-            weight=WEIGHT_STEPS,
-        )
-        for one in document.proxies
-        if one.state in ("ready", "saturated", "stale")
-    )
 
 
 def _tells_more(last: LoadDocument, new: LoadDocument, change: float) -> bool:

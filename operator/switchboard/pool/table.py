@@ -143,13 +143,6 @@ def compute(
     )
 
 
-def diff(old: Sequence[Row], new: Sequence[Row]) -> tuple[Row, ...] | None:
-    """The rows that changed, or None when members or their order did and the whole table has to be sent."""
-    if [one.id for one in old] != [one.id for one in new]:
-        return None
-    return tuple(after for before, after in zip(old, new, strict=True) if before != after)
-
-
 def shortlist(rows: Sequence[Row], count: int = SHORTLIST) -> tuple[Row, ...]:
     """The best candidates for the proxies that are not primary: those with most room, in the table's order."""
     best = sorted(range(len(rows)), key=lambda index: (-rows[index].room, index))[:count]

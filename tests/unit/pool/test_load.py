@@ -120,25 +120,3 @@ def test_a_large_pool_is_written_less_often() -> None:
     assert load.publish_interval(3) == 1.0
     assert load.publish_interval(100) == 1.0
     assert load.publish_interval(1000) == 10.0
-
-
-def test_a_proxy_starts_from_the_document() -> None:
-    """Without anybody to send a table: whoever could take calls when it was written, with the room it had."""
-    document = load.decode(
-        load.encode(
-            a_document(
-                a_proxy("a"), a_proxy("b", saturated=True, reading=a_reading(room=0)), a_proxy("c", draining_since=1.0)
-            )
-        )
-    )
-    rows = load.rows(document, tick=5)
-    assert [(row.id, row.uri, row.room, row.received, row.closed) for row in rows] == [
-        ("a~b", "sip:198.18.0.1:5060", 60, 0, 4),
-        ("b~b", "sip:198.18.0.1:5060", 0, 0, 4),
-    ]
-
-
-def test_a_document_that_is_none_is_told_apart() -> None:
-    """A mounted file may be anything: the reader gets an error, not a half-read table."""
-    with pytest.raises(msgspec.ValidationError):
-        load.decode('{"pool": "edge"}')

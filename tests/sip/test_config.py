@@ -1,0 +1,82 @@
+"""The proxy's entry points: every variant of the configuration loads, and a wrong environment is one clear line."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.tools.proxies import PROJECT, rootfs
+
+BIN = "/opt/switchboard/proxy/bin"
+RUN_DIR = "/run/switchboard"
+ENVIRONMENT = {
+    "POOL": "test",
+    "POD_NAME": "edge-00001",
+    "POD_IP": "127.78.1.1",
+    "LISTEN": "udp:5060 tcp:5060",
+    "ADVERTISE": "127.78.1.1",
+    "MEDIA_PORTS": "20000-24999",
+    "MEDIA_TIMEOUT": "60",
+    "RUN_DIR": RUN_DIR,
+    "NG_ADDRESS": "127.78.1.1:2223",
+}
+
+
+def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """The entry point in the image, with the pod's environment and these changes to it."""
+    inside = ["bwrap", "--die-with-parent", "--unshare-pid", "--ro-bind", str(rootfs()), "/"]
+    inside += ["--proc", "/proc", "--dev", "/dev", "--bind", str(run_dir), RUN_DIR]
+    inside += ["--ro-bind", str(PROJECT / "proxy"), "/opt/switchboard/proxy", "--clearenv"]
+    for name, value in ({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | ENVIRONMENT | changes).items():
+        inside += ["--setenv", name, value]
+    return subprocess.run(
+        [*inside, f"{BIN}/{program}", *arguments], check=False, capture_output=True, text=True, timeout=20
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"MEDIA_PORTS": ""},
+        {"LISTEN": "udp:5060"},
+        {"LISTEN": "tcp:5060"},
+        {"LISTEN": "udp:5060 udp:5080 tcp:15060"},
+        {"ADVERTISE": "localhost"},
+        {"POD_IP": "::1", "ADVERTISE": "::1", "NG_ADDRESS": "[::1]:2223"},
+    ],
+    ids=["default", "no media", "udp", "tcp", "many", "advertised name", "ipv6"],
+)
+def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
+    """Kamailio takes the configuration with every set of listeners, with media and without, and warns of nothing."""
+    checked = run("kamailio", "-c", run_dir=tmp_path, **changes)
+    assert checked.returncode == 0, checked.stderr
+    assert "config file ok" in checked.stderr
+    assert not [line for line in checked.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+
+
+@pytest.mark.parametrize(
+    ("program", "changes", "named"),
+    [
+        ("kamailio", {"POD_NAME": ""}, "POD_NAME is not set"),
+        ("kamailio", {"LISTEN": ""}, "LISTEN is not set"),
+        ("kamailio", {"LISTEN": "sctp:5060"}, "'sctp:5060'"),
+        ("kamailio", {"LISTEN": "udp:high"}, "'high' is not a port"),
+        ("kamailio", {"LISTEN": "udp:70000"}, "70000"),
+        ("kamailio", {"RUN_DIR": "/usr/nowhere"}, "not writable"),
+        ("kamailio", {"NG_ADDRESS": "here"}, "NG_ADDRESS=here"),
+        ("rtpengine", {"MEDIA_PORTS": ""}, "MEDIA_PORTS is not set"),
+        ("rtpengine", {"MEDIA_PORTS": "20000"}, "MEDIA_PORTS=20000"),
+        ("rtpengine", {"MEDIA_PORTS": "300-200"}, "MEDIA_PORTS=300-200"),
+        ("rtpengine", {"MEDIA_TIMEOUT": "soon"}, "MEDIA_TIMEOUT=soon"),
+    ],
+)
+def test_wrong_environment(program: str, changes: dict[str, str], named: str, tmp_path: Path) -> None:
+    """A pod that is set up wrongly says what is wrong in one line, and does not start."""
+    refused = run(program, run_dir=tmp_path, **changes)
+    assert refused.returncode == 64
+    assert refused.stderr.count("\n") == 1, refused.stderr
+    assert refused.stderr.startswith(f"{program}: ")
+    assert named in refused.stderr

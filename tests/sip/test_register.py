@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from tests.tools.message import hop, uri_in
-from tests.tools.pool import ALIAS, Pool, contact, idle
+import pytest
+
+from tests.tools.message import Address, hop, uri_in
+from tests.tools.pool import ALIAS, CLIENTS, Pool, contact, idle
+from tests.tools.rtp import streams
 from tests.tools.sip import Phone
+from tests.tools.transport import Packet, Protocol
+
+
+def hop_of(entry: str) -> Address:
+    return hop(uri_in(entry))
+
+
+async def register(phone: Phone, pool: Pool) -> Packet:
+    """Registers through the pool, wherever it is sent; the registrar's answer."""
+    where = (pool.primary.ip, 5060)
+    supported = [("Supported", "path")]
+    answer = await (await phone.request("REGISTER", f"sip:{ALIAS}", to=where, headers=supported)).final()
+    if answer.message.status == 302:
+        answer = await (await phone.request("REGISTER", contact(answer), headers=supported, cseq=2)).final()
+    return answer
 
 
 async def test_redirected(pool: Pool, alice: Phone, pbx: Phone) -> None:
@@ -30,10 +48,27 @@ async def test_forwarded(pool: Pool, alice: Phone, pbx: Phone) -> None:
     assert uri_in(answer.message.header("Contact")) == alice.uri
     register = pbx.requests("REGISTER")[0]
     assert register.source[0] == pool.members[0].ip
-    hosts = [hop(uri_in(path))[0] for path in register.message.all("Path")]
+    hosts = [hop_of(path)[0] for path in register.message.all("Path")]
     assert hosts
     assert set(hosts) <= {proxy.ip for proxy in pool.proxies}
     assert register.message.having("X-VP-") == ()
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_called_back(pool: Pool, pbx: Phone, protocol: Protocol, mode: str) -> None:
+    """A registered client is called along the Path it registered by: over its own flow, with media, to the last BYE."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    async with Phone.at(f"{CLIENTS}.8", protocol=protocol) as bob:
+        answer = await register(bob, pool)
+        assert answer.message.status == 200
+        path = pbx.requests("REGISTER")[0].message.all("Path")
+        call = await pbx.call(bob.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path])
+        assert call.status == 200
+        assert {ip for ip, _ in streams(call.remote_sdp).values()} <= {proxy.ip for proxy in pool.proxies}
+        assert await bob.incoming[0].bye() == 200
+    await idle(*pool.proxies)
 
 
 async def test_refusal(pool: Pool, alice: Phone, pbx: Phone) -> None:

@@ -128,7 +128,7 @@ async def test_forged_token(pool: Pool, alice: Phone) -> None:
 
 async def test_forged_redirect(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A client that tampers with the parameters of a 302 gains nothing: its call is a fresh one."""
-    pool.set(mode="redirect")
+    pool.set(mode="redirect", primary="")  # so that what is not believed stays where it arrived
     pool.table(0, 5, 5)
     call = await alice.call(pool.uri, follow=0)
     target = contact(call.transaction.responses[-1])
@@ -145,7 +145,7 @@ async def test_forged_redirect(pool: Pool, alice: Phone, pbx: Phone) -> None:
 
 async def test_replayed_redirect(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A 302 that a client uses for many calls counts as one arrival: it makes no room in anybody's table."""
-    pool.set(mode="redirect")
+    pool.set(mode="redirect", primary="")  # so that what is not believed stays where it arrived
     pool.table(0, 5)
     member = pool.members[0]
     call = await alice.call(pool.uri, follow=0)
@@ -173,7 +173,7 @@ async def test_token_for_another_run(pool: Pool, alice: Phone, pbx: Phone) -> No
 
 async def test_identity_cannot_be_taken(pool: Pool, pbx: Phone) -> None:
     """Another client that got hold of a 302 meant for somebody else gains no arrival by it."""
-    pool.set(mode="redirect")
+    pool.set(mode="redirect", primary="")  # so that what is not believed stays where it arrived
     pool.table(0, 5)
     async with Phone.at(f"{CLIENTS}.5") as owner, Phone.at(f"{CLIENTS}.6") as thief:
         call = await owner.call(pool.uri, follow=0)
@@ -190,3 +190,32 @@ async def test_in_dialog_from_target(pool: Pool, alice: Phone, pbx: Phone) -> No
         request = await target.request("INVITE", pool.uri, resend=False)
         with pytest.raises(SipTimeoutError):
             await request.final(within=0.3)
+
+
+async def test_no_open_relay(pool: Pool, pbx: Phone) -> None:
+    """A request that pretends to belong to a dialog, with a Route through us, is not relayed: our MAC is missing."""
+    async with Phone.at(STRANGER) as mallory:
+        for route in (f"<sip:{pool.primary.ip};lr>", f"<sip:{pool.primary.ip};lr;vp={'0' * 16}>"):
+            request = await mallory.request(
+                "MESSAGE",
+                f"sip:victim@{TARGETS}.1:5060",
+                to=(pool.primary.ip, 5060),
+                to_tag="made-up",
+                headers=[("Route", route)],
+                resend=False,
+            )
+            with pytest.raises(SipTimeoutError):
+                await request.response(200, 299, within=0.3)
+    assert pbx.log == []
+
+
+@pytest.mark.parametrize(
+    "noise", [b"\0" * 64, b"INVITE", b"INVITE sip:a@b SIP/2.0\r\n\r\n", b"SIP/2.0 200 OK\r\n\r\n", b"x" * 60000]
+)
+async def test_noise(pool: Pool, alice: Phone, pbx: Phone, noise: bytes) -> None:
+    """What is no SIP harms nobody: the next call is served."""
+    for _ in range(20):
+        await alice.endpoint.send_raw(noise, (pool.primary.ip, 5060))
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert await call.bye() == 200

@@ -182,6 +182,8 @@ class Proxy:
 
     def start_kamailio(self) -> None:
         """Returns once Kamailio answers on its control socket."""
+        if self._control is not None:
+            self._control.close()
         (self.run / "kamailio.sock").unlink(missing_ok=True)
         self.kamailio = Program(f"{BIN}/kamailio", self._environment, self.run, self._root)
         self._version = 0

@@ -1,0 +1,69 @@
+"""Beyond the plain UDP call: TCP on either side, an outbound proxy, other methods, a Kamailio that restarts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tools import answers
+from tests.tools.pool import ALIAS, CLIENTS, TARGETS, Pool, idle
+from tests.tools.sip import Phone
+from tests.tools.transport import Protocol
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+async def test_target_over_tcp(pool: Pool, protocol: Protocol) -> None:
+    """A target that is reached over TCP talks to a client on UDP or TCP, and either ends the call."""
+    pool.table(0, 5)
+    pool.routes(f"trunk||sip:{TARGETS}.3:5060;transport=tcp")
+    async with (
+        Phone.at(f"{CLIENTS}.9", protocol=protocol) as carol,
+        Phone.at(f"{TARGETS}.3", 5060, protocol="tcp", listening=True, user="trunk") as trunk,
+    ):
+        trunk.script = answers.ring_then_answer
+        first, second = [await carol.call(pool.uri) for _ in range(2)]
+        assert (first.status, second.status) == (200, 200)
+        assert (await first.request("INVITE", body=first.sdp)).message.status == 200
+        assert await first.bye() == 200
+        assert (await trunk.incoming[1].request("INVITE", body=trunk.incoming[1].sdp)).message.status == 200
+        assert await trunk.incoming[1].bye() == 200
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str) -> None:
+    """A client that is told to use the pool as its outbound proxy puts it into a Route header: that works as well."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    route = [("Route", f"<sip:{pool.primary.ip};lr>")]
+    call = await alice.call(f"sip:echo@{ALIAS}", to=(pool.primary.ip, 5060), headers=route, follow=0)
+    assert call.status == (200 if mode == "forward" else 302)
+    if mode == "forward":
+        assert pbx.incoming[0].invite.all("Route") == []
+        assert await call.bye() == 200
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE", "PUBLISH"])
+async def test_other_requests(pool: Pool, alice: Phone, pbx: Phone, method: str) -> None:
+    """Other requests follow the same choice to the route's target, and cost no credit and no place."""
+    pool.table(0, 5)
+    answer = await (await alice.request(method, pool.uri, headers=[("Event", "presence")])).final()
+    assert answer.message.status == 200
+    assert pbx.requests(method)[0].source[0] == pool.members[0].ip
+    assert pool.count("assigned") == pool.count("admitted") == 0
+
+
+async def test_kamailio_restarts(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A Kamailio that has crashed and starts anew is another run, closed until its agent has set it up again."""
+    pool.table(0, 5, 5)
+    member = pool.members[0]
+    before = member.id
+    assert member.kamailio is not None
+    member.kamailio.kill()
+    member.start_kamailio()
+    assert member.id != before
+    assert member.id.split("~")[0] == before.split("~")[0]
+    assert (await alice.call(f"sip:echo@{member.ip}:5060")).status == 503
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert pbx.incoming[0].served_by == pool.members[1].ip
+    assert await call.bye() == 200

@@ -148,8 +148,9 @@ class Applier:
         """After a restart of the agent alone: Kamailio goes on as it was told until somebody says otherwise."""
         tick, drain, role = await self._kamailio.get([("ctl", "tick"), ("ctl", "drain"), ("ctl", "role")])
         if isinstance(tick, int) and tick > self.wanted.tick:
+            kept: RoleName = "primary" if role == "primary" else "member"
             self.wanted = msgspec.structs.replace(
-                self.wanted, tick=tick, draining=drain == 1, role="primary" if role == "primary" else "member"
+                self.wanted, tick=tick, draining=drain == 1, role=kept, version=(0, 0), rows=()
             )
 
     def _disown(self) -> None:

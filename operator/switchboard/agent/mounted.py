@@ -15,8 +15,10 @@ import msgspec
 from switchboard.agent.environment import AGENT_PORT, Environment, bracketed
 from switchboard.agent.wanted import Wanted
 from switchboard.link.messages import Peer, Settings
-from switchboard.pool.load import LoadDocument
-from switchboard.pool.table import sip_uri
+from switchboard.pool.load import LoadDocument, ProxyLoad
+from switchboard.pool.table import WEIGHT_STEPS, Row, sip_uri
+
+FIRST_TICK = 1  # under tick 0 nothing is assigned
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,8 +51,23 @@ class Mounted(msgspec.Struct, frozen=True):
             ),
             role="primary" if self.load.primary == proxy else "member",
             primary=next((sip_uri(one.address, one.port) for one in proxies if one.name == self.load.primary), ""),
+            tick=FIRST_TICK,
             version=self.load.version,
+            rows=tuple(_row(one) for one in proxies if one.state in ("ready", "saturated", "stale")),
         )
+
+
+def _row(one: ProxyLoad) -> Row:
+    """A row to start from. Nothing is known of ticks, so all that this proxy assigns from now on stays pending."""
+    return Row(
+        id=one.id,
+        uri=sip_uri(one.address, one.port),
+        advertise=one.advertise,
+        room=max(0, one.limit - one.calls),
+        received=0,
+        closed=FIRST_TICK - 1,
+        weight=WEIGHT_STEPS,
+    )
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

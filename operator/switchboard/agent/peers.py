@@ -17,6 +17,7 @@ import msgspec
 
 from switchboard.agent.apply import Applier
 from switchboard.agent.environment import Environment, bracketed
+from switchboard.agent.mounted import FIRST_TICK
 from switchboard.errors import KamailioError, LinkError, SwitchboardError
 from switchboard.link.client import LinkClient, Target, link_session, next_id
 from switchboard.link.codec import encode
@@ -51,7 +52,7 @@ class PeerMode:
         self._readings: dict[str, Reading] = {}
         self._lost_at: dict[str, float] = {}
         self._links: dict[str, LinkClient] = {}
-        self._ticker = Ticker(tick=applier.wanted.tick)
+        self._ticker = Ticker(tick=max(FIRST_TICK, applier.wanted.tick))
         self._term = 0
 
     async def run(self) -> None:

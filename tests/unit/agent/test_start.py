@@ -10,6 +10,7 @@ from switchboard.agent.wanted import Wanted
 from switchboard.errors import ConfigurationError
 from switchboard.link.messages import Peer
 from switchboard.pool.load import LoadDocument, ProxyLoad
+from switchboard.pool.table import Row
 from tests.unit.agent.test_wanted import SETTINGS
 
 
@@ -107,7 +108,7 @@ def mount(tmp_path: Path, name: str, content: bytes) -> None:
 
 
 def test_a_start_without_an_operator(environ: Mapping[str, str], tmp_path: Path) -> None:
-    """Settings, peers, term and primary come from the mounted files; who is not named primary is a member."""
+    """Settings, peers, term, table and primary come from the mounted files; who is not named primary is a member."""
     mount(tmp_path, "settings", msgspec.json.encode(SETTINGS))
     mount(tmp_path, "load", msgspec.json.encode(LOAD))
     mounted = Mounted.read(Environment.read(environ))
@@ -117,7 +118,12 @@ def test_a_start_without_an_operator(environ: Mapping[str, str], tmp_path: Path)
         peers=(Peer(name="edge-bbbbb", address="198.18.0.2", link="198.18.0.2:7443"),),
         role="primary",
         primary="sip:198.18.0.1:5060",
+        tick=1,
         version=(4, 17),
+        rows=(
+            Row("edge-aaaaa~00000001", "sip:198.18.0.1:5060", "198.18.0.1:5060", 400, 0, 0, 20),
+            Row("edge-bbbbb~00000001", "sip:198.18.0.2:5060", "198.18.0.2:5060", 400, 0, 0, 20),
+        ),
     )
     member = mounted.wanted("edge-bbbbb")
     assert member is not None

@@ -18,7 +18,7 @@ import msgspec
 
 from switchboard.pool.election import choose
 from switchboard.pool.spec import PoolSpec
-from switchboard.pool.table import Proxy
+from switchboard.pool.table import Proxy, eligible
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,12 +87,12 @@ def _missing(staying: Sequence[Proxy], active: Sequence[Proxy], undrained: int, 
     missing = desired - len(active) - undrained
     if missing > 0:
         return missing
-    settled = len(staying) <= desired and all(proxy.ready for proxy in active if not _unwanted(proxy))
+    settled = len(staying) <= desired and all(eligible(proxy) for proxy in active if not _unwanted(proxy))
     return 1 if missing == 0 and undrained == 0 and settled and any(_unwanted(proxy) for proxy in active) else 0
 
 
 def _victims(active: Sequence[Proxy], desired: int, primary: str | None) -> tuple[str, ...]:
-    """Which ones drain now. Those that cannot stay go first, and only while enough others are ready to serve.
+    """Which ones drain now. Those that cannot stay go first, and only while enough others serve.
 
     A proxy that is to replace one of them has the fewest calls of all: it must not be taken for the one to go.
     """
@@ -100,14 +100,14 @@ def _victims(active: Sequence[Proxy], desired: int, primary: str | None) -> tupl
     unwanted = sorted((proxy for proxy in active if _unwanted(proxy)), key=lambda proxy: _loss(proxy, primary))
     others = sorted((proxy for proxy in active if not _unwanted(proxy)), key=lambda proxy: _loss(proxy, primary))
     candidates = unwanted + others[: max(0, surplus - len(unwanted))]
-    ready = sum(proxy.ready for proxy in active)
+    serving = sum(eligible(proxy) for proxy in active)
     victims: list[str] = []
     for proxy in candidates:
         if len(victims) >= surplus:
             break
-        if proxy.ready and ready <= desired:
+        if eligible(proxy) and serving <= desired:
             continue
-        ready -= proxy.ready
+        serving -= eligible(proxy)
         victims.append(proxy.name)
     return tuple(victims)
 

@@ -131,8 +131,16 @@ def test_a_proxy_that_does_not_come_up_stops_the_roll() -> None:
     assert plan(*reverted, desired=2) == s.Plan(drain=("c",))
 
 
+def test_a_replacement_that_cannot_take_calls_stops_the_roll() -> None:
+    """Its pod is ready, but nothing was heard of it yet, or its media does not work."""
+    old = [proxy("a", current=False), proxy("b", current=False)]
+    assert plan(*old, unreported(a_proxy("c")), desired=2) == s.Plan()
+    assert plan(*old, a_proxy("c", reading=a_reading(calls=0, media_ok=False)), desired=2) == s.Plan()
+
+
 def test_no_roll_begins_while_one_is_not_ready() -> None:
     assert plan(proxy("a", current=False), proxy("b"), starting("c")) == s.Plan()
+    assert plan(proxy("a", current=False), proxy("b"), unreported(a_proxy("c"))) == s.Plan()
 
 
 def test_a_proxy_on_a_cordoned_node_is_replaced_like_an_outdated_one() -> None:

@@ -12,6 +12,7 @@ from switchboard.link.client import next_id
 from switchboard.link.messages import Tick
 from switchboard.resources.names import PoolRef
 from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings
+from tests.agent.test_commands import table_in_kamailio
 from tests.tools.proxies import RUN_DIR, Program, rootfs
 from tests.tools.wait import until
 
@@ -51,6 +52,7 @@ async def test_kamailio_restarts(pod: Pod, operator: Operator) -> None:
             ("rt", "ver"): 1,
         },
     )
+    assert {line.partition("|")[0] for line in table_in_kamailio(pod)} == {f"{pod.name}~{after.boot}"}
     assert await pod.ready()
 
 

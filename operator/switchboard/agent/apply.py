@@ -182,8 +182,13 @@ class Applier:
         if self._blobs is None:
             raise KamailioError("Kamailio is not up; the table comes into effect when it is")
         if self.rows != wanted.rows or self.version == (0, 0):
-            await self._blobs.write(wanted.rows)
+            await self._blobs.write([self._of_this_run(row) for row in wanted.rows])
         self.version, self.rows = wanted.version, wanted.rows
+
+    def _of_this_run(self, row: Row) -> Row:
+        """A table made for another run of this Kamailio means this one: it must know its own row, not forward to it."""
+        name = self._environment.proxy
+        return msgspec.structs.replace(row, id=f"{name}~{self._last_boot}") if row.id.startswith(f"{name}~") else row
 
     async def _write(
         self, entries: Mapping[Key, Value], written: Mapping[Key, Value | None]

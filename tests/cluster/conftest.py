@@ -1,7 +1,7 @@
 """Fixtures inside the embedded cluster: the operator installed from manifests/, and pools in namespaces of their own."""
 
-import itertools
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,9 +10,6 @@ import pytest
 from e2e import product
 from switchboard.control.kube import Kube, configure
 from tests.cluster.world import Pool
-
-_serial = itertools.count(1)
-
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -33,7 +30,7 @@ async def kube() -> AsyncIterator[Kube]:
 @pytest.fixture
 async def make_pool(installed: None, kube: Kube, tmp_path: Path) -> AsyncIterator[Callable[[str], Pool]]:
     """Names a pool in the test's own namespace; what it applied is deleted in the end."""
-    namespace = f"test-{next(_serial)}"
+    namespace = f"test-{secrets.token_hex(3)}"
     product.kubectl("create", "namespace", namespace)
     yield lambda name: Pool(kube, namespace, name, tmp_path)
     product.kubectl("delete", "voipproxypools", "--all", "--namespace", namespace)

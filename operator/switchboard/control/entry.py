@@ -37,13 +37,13 @@ class Entry:
         """The pod that the Service points at."""
         slice_ = self._owned.latest(observed).get(("EndpointSlice", names.service(pool)))
         endpoints = (slice_ or {}).get("endpoints") or []
-        return endpoints[0]["targetRef"]["name"] if endpoints else None
+        return (endpoints[0].get("targetRef") or {}).get("name") if endpoints else None
 
     async def settle(
         self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], hand_over_to: str | None = None
     ) -> str | None:
         """One look at who should be primary, and all steps towards it that can be taken now; returns who is."""
-        entry = self.current(pool, observed)
+        entry = self.current(pool, observed) or self._fleet.assigner  # should somebody have emptied the slice
         if self.handover is None:
             self._begin(entry, hand_over_to)
         if self.handover is None:

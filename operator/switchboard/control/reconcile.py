@@ -27,6 +27,7 @@ from switchboard.control.pods import Pods
 from switchboard.control.publish import Publisher
 from switchboard.control.recorder import Note, Recorder
 from switchboard.control.settings import Settings
+from switchboard.errors import SwitchboardError
 from switchboard.pool.conditions import Problem
 from switchboard.pool.scaling import drained, plan
 from switchboard.resources import names
@@ -103,7 +104,7 @@ class PoolController:
             try:
                 with RECONCILE_SECONDS.time():
                     await self._reconcile(view)
-            except KubeError as error:
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong here must not take the links down
                 RECONCILES.labels("error").inc()
                 await self._failed(view, error)
             else:
@@ -197,9 +198,11 @@ class PoolController:
         """Whether figures may have moved: every proxy reports, so whenever there are proxies."""
         return bool(self.fleet.members)
 
-    async def _failed(self, view: View, error: KubeError) -> None:
-        logger.warning("%s/%s: reconcile failed: %s", *self._key, error)
-        if self._accepted is not None and error.status != 0:
+    async def _failed(self, view: View, error: Exception) -> None:
+        known = isinstance(error, SwitchboardError)
+        logger.warning("%s/%s: reconcile failed: %s", *self._key, error, exc_info=None if known else error)
+        unreachable = isinstance(error, KubeError) and error.status == 0
+        if self._accepted is not None and not unreachable:
             try:
                 failing = Problem("ReconcileFailed", str(error))
                 entry = self._entry.current(view.pool, view.owned)

@@ -1,0 +1,119 @@
+"""Whatever somebody changes or deletes, or whatever dies, is put right."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e import product
+from tests.cluster.world import Pool, gone, until
+
+OWNED = [
+    ("v1", "Service", "edge"),
+    ("v1", "Service", "edge-proxies"),
+    ("discovery.k8s.io/v1", "EndpointSlice", "edge"),
+    ("v1", "ConfigMap", "edge-load"),
+    ("v1", "ConfigMap", "edge-settings"),
+    ("v1", "Secret", "edge-ca"),
+    ("v1", "Secret", "edge-agent-tls"),
+    ("v1", "Secret", "edge-operator-tls"),
+    ("v1", "Secret", "edge-token"),
+    ("v1", "ServiceAccount", "edge-proxy"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "edge-proxy"),
+    ("policy/v1", "PodDisruptionBudget", "edge-proxy"),
+]
+
+
+async def test_deleted_objects_come_back(pool: Pool) -> None:
+    """Every object of a pool that somebody deletes is made again, and calls still go through."""
+    pool.apply(replicas=1)
+    await pool.ready(1)
+    uids = {}
+    for version, kind, name in OWNED:
+        found = await pool.owned(version, kind, name)
+        assert found is not None, f"{kind} {name}"
+        uids[kind, name] = found["metadata"]["uid"]
+        if (kind, name) != ("Secret", "edge-ca"):  # deleting the authority is another test's business
+            product.kubectl("delete", kind, name, "--namespace", pool.namespace)
+
+    async def back() -> bool:
+        found = [await pool.owned(*one) for one in OWNED]
+        return all(one is not None for one in found) and all(
+            one["metadata"]["uid"] != uids[one["kind"], one["metadata"]["name"]]
+            for one in found
+            if one is not None and one["metadata"]["name"] != "edge-ca"
+        )
+
+    await until(back, "all objects made again")
+    with pool.pbx(), await pool.call(calls=5, rate=10, hold_seconds=0.5) as load:
+        assert load.wait(30).completed == 5, load.errors()
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "name", "patch", "path", "wrong"),
+    [
+        (
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "edge",
+            {"endpoints": [{"addresses": ["198.18.127.1"]}]},
+            ("endpoints", 0, "addresses", 0),
+            "198.18.127.1",
+        ),
+        (
+            "v1",
+            "Service",
+            "edge",
+            {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}},
+            ("metadata", "labels", "app.kubernetes.io/name"),
+            "other",
+        ),
+        ("v1", "ConfigMap", "edge-load", {"data": {"load.json": "{}"}}, ("data", "load.json"), "{}"),
+    ],
+)
+async def test_drift_is_repaired(
+    pool: Pool, version: str, kind: str, name: str, patch: dict[str, object], path: tuple[str | int, ...], wrong: str
+) -> None:
+    """A value that somebody changed in an object of the pool is put back."""
+    pool.apply(replicas=1)
+    await pool.ready(1)
+    found = await pool.owned(version, kind, name)
+    assert found is not None
+    await pool.kube.merge(found, patch)
+
+    async def repaired() -> bool:
+        value = await pool.owned(version, kind, name)
+        for step in path:
+            value = value[step]  # type: ignore[index, assignment]  # an object of the API server is walked down
+        return value != wrong
+
+    await until(repaired, f"{kind} {name} repaired", within=10)
+
+
+async def test_a_dead_pod_is_replaced(pool: Pool) -> None:
+    """A pod that somebody deletes by force is replaced by another."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    entry = await pool.entry()
+    victim = next(name for name in await pool.pods() if name != entry)
+    product.kubectl("delete", "pod", victim, "--namespace", pool.namespace, "--force", "--grace-period=0")
+
+    async def replaced() -> bool:
+        pods = await pool.pods()
+        return victim not in pods and len(pods) == 2
+
+    await until(replaced, "another pod")
+    await pool.ready(2)
+
+
+async def test_deleting_the_pool_removes_everything(pool: Pool) -> None:
+    """`kubectl delete vpp` returns at once and takes every object of the pool with it."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    pods = list(await pool.pods())
+    product.kubectl("delete", "vpp", "edge", "--namespace", pool.namespace, "--timeout=5s")
+
+    async def all_gone() -> bool:
+        left = [one for one in OWNED if not await gone(pool.kube, one[0], one[1], pool.namespace, one[2])]
+        return not left and not [name for name in pods if await pool.owned("v1", "Pod", name) is not None]
+
+    await until(all_gone, "nothing left", within=90)

@@ -168,7 +168,7 @@ class Credits(RuleBasedStateMachine):
 
 TestCredits = Credits.TestCase
 TestCredits.settings = settings(
-    max_examples=300,
+    max_examples=200,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

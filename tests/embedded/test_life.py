@@ -166,6 +166,39 @@ def test_killed_pod_is_restarted_in_place(namespace: Namespace, shell: Shell) ->
     assert namespace.container("killed", "main")["lastState"]["terminated"]["exitCode"] == 137
 
 
+SLOW_SERVER = """
+import http.server, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(0.5); self.send_response(204); self.end_headers()
+http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+
+
+def test_killed_while_it_is_probed(namespace: Namespace, shell: Shell) -> None:
+    """Killed with probes under way, again and again, a Pod with sidecars comes back every time."""
+    probe = {"httpGet": {"port": 8000}, "periodSeconds": 1, "failureThreshold": 60}
+    server = {"name": "side", "command": ["python3", "-c", SLOW_SERVER], "restartPolicy": "Always"}
+    namespace.pod(
+        "probed",
+        shell(FOREVER, readinessProbe=probe, livenessProbe=probe),
+        initContainers=[{**server, "startupProbe": probe, "livenessProbe": probe}],
+        shareProcessNamespace=True,
+    )
+    namespace.cluster.choose(restart_most_seconds=0.2)
+    try:
+        for restarts in range(1, 5):
+            namespace.ready("probed")
+            faults.kill_pod(namespace.name, "probed")
+            wait_for(
+                lambda restarts=restarts: namespace.container("probed", "main")["restartCount"] == restarts,  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                SECONDS,
+                f"restart {restarts}",
+            )
+    finally:
+        namespace.cluster.choose(restart_most_seconds=300.0)
+
+
 def test_deletion_leaves_nothing(namespace: Namespace, shell: Shell) -> None:
     """After a Pod is deleted there is no process, network, link, layer or volume of it."""
     script = f"setsid sleep 4321 & echo up; {FOREVER}"

@@ -122,7 +122,7 @@ def test_user_and_read_only_root(namespace: Namespace, shell: Shell) -> None:
 
 
 def test_shared_process_namespace(namespace: Namespace, shell: Shell) -> None:
-    """With shareProcessNamespace one container reads another's CPU time; orphans are collected; without, it is alone."""
+    """A container reads another's CPU time with shareProcessNamespace; orphans are collected; without, it is alone."""
     look = "for s in /proc/[0-9]*/stat; do cut -d' ' -f2,14,15 $s; done; echo end"
     orphan = f"sh -c 'sleep 0.2 &'; {FOREVER}"
     user = {"runAsUser": 10001}

@@ -115,10 +115,12 @@ class NodeProgram:
         except Exception:
             log.exception("%s: the node program has failed it", worker.pod.full_name)
             self.event(worker.pod, "Warning", "NodeProgramError", "see the node program's log")
-            await worker.kill()
+            with contextlib.suppress(Exception):  # told above; a new worker has the next try, a deletion for one
+                await worker.kill()
         else:
             self._finished.add(worker.pod.metadata.uid)
-        del self._workers[worker.pod.metadata.uid]
+        finally:
+            del self._workers[worker.pod.metadata.uid]
 
     async def _watch_services(self) -> None:
         async for event in self.api.watch("/api/v1/services"):

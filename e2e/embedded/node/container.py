@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from e2e.embedded.errors import ImageError, PodSetupError
-from e2e.embedded.node.deadline import Deadline
+from e2e.embedded.node.deadline import Deadline, cancelled
 from e2e.embedded.node.model import Handler, Probe
 from e2e.embedded.node.probes import Asker, repeat
 from e2e.embedded.node.process import Process
@@ -153,9 +153,7 @@ class ContainerRunner:
         try:
             return await asyncio.shield(launched.process.exited)
         finally:
-            probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await probing
+            await cancelled(probing)
 
     async def _probe(self, launched: Launched) -> None:
         container = self.record.container
@@ -208,9 +206,7 @@ class ContainerRunner:
         if lifecycle is not None and lifecycle.pre_stop is not None and deadline.remaining() > 0:
             hook = asyncio.create_task(self._pre_stop(lifecycle.pre_stop, launched))
             await deadline.wait(hook)
-            hook.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await hook
+            await cancelled(hook)
         launched.process.signal(signal.SIGTERM)
         if not await deadline.wait(exited):
             launched.process.kill()
@@ -250,4 +246,5 @@ class ContainerRunner:
     async def _pause(self, seconds: float) -> None:
         """Ends early when the container is to end."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()

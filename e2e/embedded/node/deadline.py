@@ -31,3 +31,15 @@ class Deadline:
             await asyncio.wait({task, moved}, timeout=self.remaining(), return_when=asyncio.FIRST_COMPLETED)
             moved.cancel()
         return task.done()
+
+
+async def cancelled(task: "asyncio.Task[None]") -> None:
+    """Cancels a task and waits for its end; raises what it ended with otherwise.
+
+    Asked again and again: something the task awaits may swallow a cancellation that comes at a bad moment.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+    if not task.cancelled():
+        task.result()

@@ -17,7 +17,7 @@ from e2e.embedded.errors import ApiError, PodSetupError
 from e2e.embedded.node import environment, images, status
 from e2e.embedded.node.api import Api
 from e2e.embedded.node.container import ContainerRunner, Launched
-from e2e.embedded.node.deadline import Deadline
+from e2e.embedded.node.deadline import Deadline, cancelled
 from e2e.embedded.node.model import Container, KeyRef, Pod
 from e2e.embedded.node.sandbox import Addresses, Mount, Sandbox
 from e2e.embedded.node.status import ContainerRecord, PodRecord
@@ -161,14 +161,14 @@ class PodWorker:
             deleting = asyncio.create_task(self._deleting.wait())
             await asyncio.wait({self._living, deleting}, return_when=asyncio.FIRST_COMPLETED)
             deleting.cancel()
-            await _cancel(self._living)
+            await cancelled(self._living)
             await self._terminate(self._grace)
             self._over = True
             await self._clean()
             self.changed()
             await self._deleting.wait()
         finally:
-            await _cancel(writing)
+            await cancelled(writing)
             self._node.addresses.give_back(self.address)
         await self._delete()
 
@@ -177,7 +177,7 @@ class PodWorker:
         self._gone = True
         if self._living is not None:
             with contextlib.suppress(Exception):  # it has been reported
-                await _cancel(self._living)
+                await cancelled(self._living)
         await self._terminate(Deadline(0))
         await self._clean()
 
@@ -238,7 +238,7 @@ class PodWorker:
         if self._refreshing is not None:
             self._refreshing.cancel()
         for task in list(self._tasks):
-            await _cancel(task)
+            await cancelled(task)
         if self._making is not None:
             await asyncio.wait({self._making})  # else something might be made after all was removed
         await self._sandbox.remove()
@@ -351,9 +351,3 @@ class PodWorker:
             message = f"{kind[:-1]} {reference.name!r} with key {reference.key!r} does not exist"
             raise PodSetupError("CreateContainerConfigError", message)
         return environment.decoded(value) if kind == "secrets" else value
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -20,7 +20,8 @@ class Asker:
     async def ask(self, handler: Handler, process: Process, environment: Mapping[str, str], seconds: float) -> str:
         """What is wrong; empty when nothing is."""
         try:
-            return await asyncio.wait_for(self._ask(handler, process, environment), seconds)
+            async with asyncio.timeout(seconds):  # not wait_for, which can lose a cancellation (Python 3.11)
+                return await self._ask(handler, process, environment)
         except TimeoutError:
             return f"no answer within {seconds:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:

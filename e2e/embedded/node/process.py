@@ -50,7 +50,8 @@ class Process:
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb"))
         line = b""
         with contextlib.suppress(TimeoutError):
-            line = await asyncio.wait_for(reader.readline(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                line = await reader.readline()
         pid: int | None = wrapper.pid
         for _ in range(depth):
             pid = child(pid) if pid else None

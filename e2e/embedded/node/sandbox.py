@@ -111,7 +111,11 @@ class Sandbox:
         ]
         every += mounts
         every = [replace(mount, target=inside(Path(image.root), mount.target)) for mount in every]
-        root = await asyncio.to_thread(self._layer, container.name, image, every)
+        try:
+            root = await asyncio.to_thread(self._layer, container.name, image, every)
+        except OSError as error:  # such as a root file system that belongs to another user
+            message = f"nothing can be mounted in the image {image.root}: {error}; does it belong to another user?"
+            raise PodSetupError("Failed", message) from error
         prefix = network.enter(self._network)
         depth = 1
         if self._pause:

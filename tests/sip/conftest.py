@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import CLIENTS, TARGETS, Pool
+from tests.tools.addresses import CLIENTS, PROXIES, TARGETS
+from tests.tools.pool import Pool
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.sip import Phone
 
@@ -16,7 +17,7 @@ LOG_CHARACTERS = 4000
 
 @pytest.fixture(scope="session")
 def proxies() -> Iterator[Sequence[Proxy]]:
-    with fleet(5, "127.77.1") as started:
+    with fleet(5, PROXIES) as started:
         yield started
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import CLIENTS, TARGETS, Pool, idle
+from tests.tools.addresses import CLIENTS, TARGETS
+from tests.tools.pool import Pool, idle
 from tests.tools.sessions import Call
 from tests.tools.sip import Phone
 from tests.tools.sipp import answerer, caller
@@ -88,7 +89,7 @@ ENDINGS: list[tuple[answers.Script, Callable[[Call, Phone], Awaitable[None]]]] =
     (answers.ring_then_answer, bye_of_the_callee),
     (answers.ring, cancelled),
     (answers.refuse(486), refused),
-    (answers.refuse(302, (("Contact", "<sip:carol@127.77.50.77:5060>"),)), moved),
+    (answers.refuse(302, (("Contact", f"<sip:carol@{CLIENTS}.77:5060>"),)), moved),
     (answers.silence, never_rang),
 ]
 

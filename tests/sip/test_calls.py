@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 
 from tests.tools import answers
+from tests.tools.addresses import CLIENTS, PEER
 from tests.tools.message import hop, parameter
-from tests.tools.pool import ALIAS, CLIENTS, PEER, TICK, Pool, contact, idle, token
+from tests.tools.pool import ALIAS, TICK, Pool, contact, idle, token
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone
 from tests.tools.wait import until

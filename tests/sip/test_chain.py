@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import PEER, TICK, Pool, idle
+from tests.tools.addresses import PEER
+from tests.tools.pool import TICK, Pool, idle
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 

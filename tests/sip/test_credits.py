@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import CLOSED, PEER, TICK, Pool, contact, idle, token
+from tests.tools.addresses import PEER
+from tests.tools.pool import CLOSED, TICK, Pool, contact, idle, token
 from tests.tools.sip import Phone
 
 

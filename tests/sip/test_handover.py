@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.tools import answers
+from tests.tools.addresses import CLIENTS
 from tests.tools.message import Address
 from tests.tools.pool import Pool, idle
 from tests.tools.sessions import Call
@@ -91,7 +92,7 @@ async def test_new_calls(ringing: Ringing, alice: Phone, pool: Pool) -> None:
 async def test_connection_outlives_the_hand_over(pool: Pool, pbx: Phone) -> None:
     """A TCP client stays connected to the old primary: its next call goes on to the new one, which assigns it."""
     old, new, _ = pool.proxies
-    async with Phone.at("127.77.50.7", protocol="tcp") as carol:
+    async with Phone.at(f"{CLIENTS}.7", protocol="tcp") as carol:
         first = await carol.call(pool.uri)
         assert await first.bye() == 200
         old.set(role="member")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import CLIENTS, TARGETS, Pool, idle
+from tests.tools.addresses import CLIENTS, IMPATIENT, TARGETS
+from tests.tools.pool import Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media, streams
 from tests.tools.sessions import Incoming
@@ -115,13 +117,7 @@ async def test_call_without_offer(pool: Pool, alice: Phone, pbx: Phone) -> None:
 async def test_rtpengine_fails(pool: Pool, alice: Phone, pbx: Phone, failure: str) -> None:
     """A proxy whose rtpengine has crashed or hangs passes new calls on at once; no call is lost by it."""
     pool.table(0, 100, 100)
-    broken = pool.members[0]
-    assert broken.media is not None
-    if failure == "crashed":
-        broken.media.kill()
-    else:
-        broken.media.freeze()
-    try:
+    with broken_media(pool.members[0], crashed=failure == "crashed"):
         started = asyncio.get_running_loop().time()
         calls = [await alice.call(pool.uri) for _ in range(3)]
         assert [call.status for call in calls] == [200] * 3
@@ -129,31 +125,35 @@ async def test_rtpengine_fails(pool: Pool, alice: Phone, pbx: Phone, failure: st
         assert {incoming.served_by for incoming in pbx.incoming} == {pool.members[1].ip}
         assert [await call.bye() for call in calls] == [200] * 3
         await idle(*pool.proxies)
-    finally:
-        if failure == "hung":
-            broken.media.freeze(frozen=False)
-        else:
-            broken.start_media()
 
 
 async def test_rtpengine_crashes_during_a_call(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A call whose rtpengine crashes can still be ended properly, and its place is given back."""
     pool.table(0, 100)
     call = await alice.call(pool.uri)
-    media = pool.members[0].media
-    assert media is not None
-    media.kill()
-    try:
+    with broken_media(pool.members[0], crashed=True):
         assert await call.bye() == 200
         await idle(pool.members[0])
+
+
+@contextlib.contextmanager
+def broken_media(proxy: Proxy, *, crashed: bool) -> Iterator[None]:
+    """Its rtpengine is gone, or hangs; the proxy as a whole starts anew for the test after."""
+    assert proxy.media is not None
+    if crashed:
+        proxy.media.kill()
+    else:
+        proxy.media.freeze()
+    try:
+        yield
     finally:
-        pool.members[0].start_media()
+        proxy.kill()
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Proxy]:
     """A proxy that gives a call without media up soon."""
-    with fleet(1, "127.77.2", media_timeout_seconds=MEDIA_TIMEOUT_SECONDS) as (proxy,):
+    with fleet(1, IMPATIENT, media_timeout_seconds=MEDIA_TIMEOUT_SECONDS) as (proxy,):
         yield proxy
 
 

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.tools import answers, av
+from tests.tools.addresses import PHONES
 from tests.tools.rtp import Media, streams
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol, SipTimeoutError
 from tests.tools.wait import until
 
-ALICE, BOB = "127.77.9.1", "127.77.9.2"
+ALICE, BOB = f"{PHONES}.1", f"{PHONES}.2"
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
@@ -49,11 +50,11 @@ async def test_redirect() -> None:
     """A 302 is followed to its Contact within the same call, or reported, as the test wishes."""
     async with AsyncExitStack() as stack:
         alice = await stack.enter_async_context(Phone.at(ALICE))
-        first, second = [await stack.enter_async_context(Phone.at(ip, 5060, user="bob")) for ip in (BOB, "127.77.9.3")]
+        first, second = [await stack.enter_async_context(Phone.at(ip, 5060, user="bob")) for ip in (BOB, f"{PHONES}.3")]
         first.script = answers.refuse(302, (("Contact", second.contact),))
         assert (await alice.call(first.uri, follow=0)).path == [(BOB, 302)]
         call = await alice.call(first.uri)
-        assert call.path == [(BOB, 302), ("127.77.9.3", 200)]
+        assert call.path == [(BOB, 302), (f"{PHONES}.3", 200)]
         assert second.incoming[0].invite.cseq == 2
         assert await call.bye() == 200
 

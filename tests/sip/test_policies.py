@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from tests.tools import answers
+from tests.tools.addresses import TARGETS
 from tests.tools.message import hop
-from tests.tools.pool import CLOSED, TARGETS, Pool, contact, idle
+from tests.tools.pool import CLOSED, Pool, contact, idle
 from tests.tools.sip import Phone
 
 CALLS = 60

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tools.addresses import CLIENTS
 from tests.tools.message import Address, hop, uri_in
-from tests.tools.pool import ALIAS, CLIENTS, Pool, contact, idle
+from tests.tools.pool import ALIAS, Pool, contact, idle
 from tests.tools.rtp import streams
 from tests.tools.sip import Phone
 from tests.tools.transport import Packet, Protocol

@@ -6,10 +6,11 @@ import asyncio
 from pathlib import Path
 
 from tests.tools import answers
+from tests.tools.addresses import PHONES
 from tests.tools.sip import Phone
 from tests.tools.sipp import answerer, caller
 
-CALLER, CALLED, SECOND = "127.77.9.11", "127.77.9.12", "127.77.9.13"
+CALLER, CALLED, SECOND = f"{PHONES}.11", f"{PHONES}.12", f"{PHONES}.13"
 
 
 async def test_calls(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.tools import answers
-from tests.tools.pool import ALIAS, CLIENTS, TARGETS, Pool, idle
+from tests.tools.addresses import CLIENTS, SERVICE, TARGETS
+from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
 
@@ -34,7 +35,7 @@ async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str) -
     """A client that is told to use the pool as its outbound proxy puts it into a Route header: that works as well."""
     pool.set(mode=mode)
     pool.table(0, 5)
-    route = [("Route", f"<sip:{pool.primary.ip};lr>")]
+    route = [("Route", f"<sip:{SERVICE};lr>")]
     call = await alice.call(f"sip:echo@{ALIAS}", to=(pool.primary.ip, 5060), headers=route, follow=0)
     assert call.status == (200 if mode == "forward" else 302)
     if mode == "forward":

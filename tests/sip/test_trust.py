@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.tools import answers
+from tests.tools.addresses import CLIENTS, PEER, PSTN, STRANGERS, TARGETS, VOIP
 from tests.tools.message import Headers
-from tests.tools.pool import CLIENTS, PEER, TARGETS, TICK, Pool, contact, idle, token
+from tests.tools.pool import TICK, Pool, contact, idle, token
 from tests.tools.sip import Phone
 from tests.tools.transport import SipTimeoutError
 
-STRANGER = "127.77.99.1"
-GATEWAY = "127.77.60.1"
+STRANGER = f"{STRANGERS}.1"
+GATEWAY = f"{PSTN}.1"
 
 
 def without(headers: Headers, name: str) -> Headers:
@@ -56,7 +57,7 @@ async def test_gateway_mode(pool: Pool, pbx: Phone, gateway_mode: str, pool_mode
     pool.set(mode=pool_mode)
     pool.table(0, 5)
     pool.gateway_mode("pstn-1", gateway_mode)
-    async with Phone.at(GATEWAY) as gateway, Phone.at("127.77.61.1") as other:
+    async with Phone.at(GATEWAY) as gateway, Phone.at(f"{VOIP}.1") as other:
         call = await gateway.call(pool.uri, follow=0)
         assert call.status == status
         assert (await other.call(pool.uri, follow=0)).status == (302 if pool_mode == "redirect" else 200)

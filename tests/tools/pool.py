@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.tools.addresses import CLIENTS, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
 from tests.tools.transport import Packet
 from tests.tools.wait import until
 
-CLIENTS = "127.77.50"  # client network, /24
-GATEWAYS = {"pstn-1": "127.77.60.0/24", "voip-1": "127.77.61.0/24"}
-TARGETS = "127.77.40"  # where routes lead: PBX, trunk, registrar
-PEER = "127.77.1.99"  # for a phone that plays a proxy
+GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24"}
 TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
@@ -100,7 +98,7 @@ class Pool:
         for peer in self.proxies:
             if peer is not proxy:
                 proxy.control.set("peer", peer.ip, peer.name)
-        for host in (ALIAS, self.primary.ip):
+        for host in (ALIAS, SERVICE):
             proxy.control.set("alias", host, 1)
         proxy.set(
             key=KEY, mode="forward", policy="first", hops=5, status=503, retry=2, drain=0, media=1, tick=TICK, prev=""

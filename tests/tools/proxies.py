@@ -1,7 +1,7 @@
 """Real proxies without Kubernetes: Kamailio and rtpengine from the image's root file system, through the image's entry
 points, under bubblewrap, on addresses of 127.0.0.0/8, and told what an agent would tell them (docs/contracts.md).
 
-    with fleet(2, network="127.77.1") as (primary, member):
+    with fleet(2, network="127.0.1") as (primary, member):
         primary.set(role="primary", ready=1)
         primary.table([member.row(room=10)])
 """
@@ -109,10 +109,10 @@ class Program:
             self._read = log.tell()
         return text
 
-    def freeze(self, *, frozen: bool = True) -> None:
-        """Stops it where it stands: it is there and does not answer. `frozen=False` lets it go on."""
+    def freeze(self) -> None:
+        """Stops it where it stands: it is there and does not answer."""
         for pid in descendants(self._process.pid):
-            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+            os.kill(pid, signal.SIGSTOP)
 
 
 def lives(pid: int) -> bool:

@@ -1,0 +1,17 @@
+"""Who is where in tests on the loopback network: a /16 of its own for each run, so that two runs do not meet."""
+
+from __future__ import annotations
+
+import os
+
+NETWORK = f"127.{1 + os.getpid() % 250}"
+PROXIES = f"{NETWORK}.1"  # .1, .2, ...
+IMPATIENT = f"{NETWORK}.2"  # proxies with a short media time-out
+PEER = f"{PROXIES}.99"  # a phone that plays a proxy
+SERVICE = f"{NETWORK}.30.1"  # the address of the pool's Service, had it one
+TARGETS = f"{NETWORK}.40"  # where routes lead: PBX, trunk, registrar
+CLIENTS = f"{NETWORK}.50"  # the client network, /24
+PSTN = f"{NETWORK}.60"  # a gateway's network, /24
+VOIP = f"{NETWORK}.61"  # another's
+STRANGERS = f"{NETWORK}.99"  # nobody the pool knows
+PHONES = f"{NETWORK}.9"  # for tests without a proxy

@@ -89,9 +89,12 @@ end
 -- ---- policies -------------------------------------------------------------------------------------------------------------
 local function first(tick, visited)
   if cursor_tick ~= tick then cursor, cursor_tick = 1, tick end
-  while rows[cursor] and credits.free(rows[cursor], tick) <= 0 do cursor = cursor + 1 end
   for i = cursor, #rows do
-    if take(rows[i], tick, visited) then return rows[i] end
+    local row = rows[i]
+    if not excluded(row, visited) then
+      if credits.take(row, tick) then return row end
+      if i == cursor then cursor = i + 1 end
+    end
   end
 end
 
@@ -241,41 +244,35 @@ local function visited_so_far()
 end
 
 -- The 302: scheme, user, transport and parameters stay the client's; the domain it asked for goes along, signed.
-local function redirect(row, kind, tick)
-  local visited = pvget("$avp(visited)") or ""
+-- `parts`: what of the request is needed, in one string, because each look into the message costs as much as all of them.
+local function redirect(row, kind, tick, visited, parts)
+  local scheme, user, host, port, params, proto, source, domain =
+    string.match(parts, "^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$")
   if row.id ~= self_id then visited = with_self(visited) end
   visited = bare(visited)
-  local domain = pvget("$var(domain)")
-  if type(domain) ~= "string" or domain == "" then
-    domain = pvget("$rd")
-    local port = pvget("$(ru{uri.port})")
-    if type(port) == "number" and port ~= 0 or type(port) == "string" and port ~= "0" and port ~= "" then
-      domain = domain .. ":" .. port
+  if domain == "" then domain = (port == "0" or port == "" or port == "<null>") and host or host .. ":" .. port end
+  local kept = ""
+  if params ~= "" and params ~= "<null>" then
+    for param in string.gmatch(params, "[^;]+") do
+      local name = string.lower(string.match(param, "^[^=]*"))
+      if name ~= "transport" and name ~= "vpt" and name ~= "vpv" and name ~= "vpd" then kept = kept .. ";" .. param end
     end
   end
-  local params = {}
-  for param in string.gmatch(pvget("$(ru{uri.params})") or "", "[^;]+") do
-    local name = string.lower(string.match(param, "^[^=]*"))
-    if name ~= "transport" and name ~= "vpt" and name ~= "vpv" and name ~= "vpd" then params[#params + 1] = ";" .. param end
-  end
-  local user, proto = pvget("$rU"), pvget("$proto")
-  local token = sign(kind, tick, row.id, visited, "ip=" .. pvget("$si"), domain)
-  KSR.hdr.append_to_reply(table.concat({
-    "Contact: <", pvget("$(ru{uri.scheme})") or "sip", ":", user and user .. "@" or "", row.advertise,
-    proto ~= "udp" and ";transport=" .. proto or "", table.concat(params),
-    ";vpd=", domain, visited ~= "" and ";vpv=" .. visited or "", ";vpt=", token, ">\r\n" }))
+  local token = sign(kind, tick, row.id, visited, "ip=" .. source, domain)
+  KSR.hdr.append_to_reply("Contact: <" .. scheme .. ":" .. (user ~= "" and user ~= "<null>" and user .. "@" or "") ..
+    row.advertise .. (proto ~= "udp" and ";transport=" .. proto or "") .. kept ..
+    ";vpd=" .. domain .. (visited ~= "" and ";vpv=" .. visited or "") .. ";vpt=" .. token .. ">\r\n")
   KSR.sl.send_reply(302, "Moved Temporarily")
   inc("cnt", "redirected")
 end
 
 -- Chooses a proxy for the request and, in mode redirect, answers it. Leaves $avp(pick) ("" when none has room), $var(uri).
 -- An INVITE takes one of the proxy's places; anything else goes where the next call would, and costs nothing.
-function vp_assign(mode)
+function vp_assign(mode, method, parts)
   refresh()
-  pvset("$avp(pick)", "")
   local visited, tick = visited_so_far(), get("ctl", "tick") or 0
   local row, kind = nil, "c"
-  if pvget("$rm") == "INVITE" then
+  if method == "INVITE" then
     row = choose(tick, visited)
     if row then inc("cnt", "assigned") end
   else
@@ -287,9 +284,14 @@ function vp_assign(mode)
       end
     end
   end
-  if not row then return 1 end
-  picked(row, kind, tick)
-  if mode == "redirect" then redirect(row, kind, tick) end
+  if not row then
+    pvset("$avp(pick)", "")
+  elseif mode == "redirect" then
+    pvset("$avp(pick)", row.id)
+    redirect(row, kind, tick, pvget("$avp(visited)") or "", parts)
+  else
+    picked(row, kind, tick)
+  end
   return 1
 end
 

@@ -35,7 +35,7 @@ from switchboard.resources.certificates import (
     issue_operator,
 )
 from switchboard.resources.names import PoolRef
-from tests.tools.proxies import Proxy, rootfs
+from tests.tools.proxies import Program, Proxy, descendants, rootfs
 from tests.tools.wait import until
 
 POOL = PoolRef(name="edge", namespace="voice", uid="")
@@ -277,3 +277,9 @@ async def in_kamailio(pod: Pod, expected: Mapping[tuple[str, str], str | int], w
         return all(pod.proxy.control.get(*key) == str(value) for key, value in expected.items())
 
     await until(all_there, f"{pod.name} to have {dict(expected)}", within)
+
+
+def thaw(program: Program) -> None:
+    """Let a frozen program go on."""
+    for pid in descendants(program._process.pid):
+        os.kill(pid, signal.SIGCONT)

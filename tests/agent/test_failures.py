@@ -11,7 +11,7 @@ import pytest
 from switchboard.link.client import next_id
 from switchboard.link.messages import Tick
 from switchboard.resources.names import PoolRef
-from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings
+from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings, thaw
 from tests.agent.test_commands import table_in_kamailio
 from tests.tools.proxies import RUN_DIR, Program, rootfs
 from tests.tools.wait import until
@@ -66,7 +66,7 @@ async def test_kamailio_hangs(pod: Pod, operator: Operator) -> None:
     assert pod.proxy.kamailio is not None
     pod.proxy.kamailio.freeze()
     await until(lambda: _is_unready(pod), "the pod to be unready", within=8)
-    pod.proxy.kamailio.freeze(frozen=False)
+    thaw(pod.proxy.kamailio)
     await until(pod.ready, "the pod to be ready", within=8)
     await operator.tick(5)
 
@@ -94,7 +94,7 @@ async def test_rtpengine_hangs(pod: Pod, operator: Operator) -> None:
     assert pod.proxy.media is not None
     pod.proxy.media.freeze()
     await operator.hears(lambda report: not report.media_ok, within=4)
-    pod.proxy.media.freeze(frozen=False)
+    thaw(pod.proxy.media)
     await operator.hears(lambda report: report.media_ok, within=4)
 
 

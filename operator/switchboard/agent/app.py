@@ -61,6 +61,7 @@ class Agent:
         self._reporter = Reporter(
             self._kamailio, self._applier, self._sampler, lambda: self._keyring.fingerprint, self._links.publish
         )
+        self._said = ""  # of Kamailio's absence, so that it is said once
         self._operator_left: float | None = None  # None: none has come yet, and nothing says how to run without one
 
     # link.server.Proxy
@@ -92,7 +93,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._start_without_operator()
+        self._start_without_operator()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._serve())
@@ -104,11 +105,11 @@ class Agent:
         finally:
             self._kamailio.close()
 
-    async def _start_without_operator(self) -> None:
+    def _start_without_operator(self) -> None:
         wanted = Mounted.read(self._environment).wanted(self._environment.proxy)
         if wanted is not None:
             self._operator_left = asyncio.get_running_loop().time()
-            await self._applier.start_from(wanted)
+            self._applier.start_from(wanted)
 
     async def _sample(self) -> None:
         """Read, adjust admission, report; twenty times a second, and at once when something changed."""
@@ -129,6 +130,7 @@ class Agent:
             self._sampler.begin()
             await self._sampler.sample("", 0, applier.wanted.settings)  # admission is decided by a reading
             await applier.attach()
+            self._said = ""
             _log.info("Kamailio run %s is %s", applier.boot, "open" if applier.open else "up, not configured yet")
         sample = await self._sampler.sample(applier.boot, applier.tick, applier.wanted.settings)
         if applier.wanted.settings is not None:
@@ -138,10 +140,11 @@ class Agent:
         await self._reporter.consider(sample)
 
     def _kamailio_gone(self, error: KamailioError) -> None:
-        if self._applier.boot:
+        if str(error) != self._said:
+            self._said = str(error)
             _log.warning("%s", error)
-            self._reporter.gone()
         self._applier.detach()
+        self._reporter.gone()
 
     async def _look(self) -> None:
         said = ""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -67,38 +68,31 @@ class Applier:
             self.wanted = accept(self.wanted, command, time.monotonic())
             if not self.boot:
                 raise KamailioError("Kamailio is not up; this comes into effect when it is")
-            try:
-                await self._bring_into_effect()
-            except KamailioError:
-                self.detach()  # nobody knows what was written: begin again with all of it
-                raise
+            await self._change()
 
-    async def start_from(self, wanted: Wanted) -> None:
-        """Take over what the mounted files say, for a proxy that starts without an operator."""
-        async with self._lock:
-            if self.wanted.settings is None:
-                self.wanted = wanted
-                if self.boot:
-                    await self._bring_into_effect()
+    def start_from(self, wanted: Wanted) -> None:
+        """Begin with what the mounted files say, for a proxy that starts without an operator."""
+        self.wanted = wanted
 
     async def table(self, version: Version, rows: tuple[Row, ...]) -> None:
         """Bring a table into effect that this agent computed itself (peer mode)."""
         async with self._lock:
             self.wanted = msgspec.structs.replace(self.wanted, version=version, rows=rows)
-            await self._bring_into_effect()
+            await self._change()
 
     async def advance(self, tick: int) -> None:
         """Bring a tick into effect that this agent made itself (peer mode)."""
         async with self._lock:
             self.wanted = msgspec.structs.replace(self.wanted, tick=max(tick, self.wanted.tick))
-            await self._bring_into_effect()
+            await self._change()
 
     async def drain_for_good(self) -> None:
         """The pod is being deleted: no new calls, and no operator takes it back."""
         async with self._lock:
             self.terminating = True
             if self.boot:
-                await self._bring_into_effect()
+                with suppress(KamailioError):  # then at its next start
+                    await self._change()
 
     async def attach(self) -> None:
         """Find out which run of Kamailio is there, and bring everything into effect in it."""
@@ -136,7 +130,7 @@ class Applier:
         if self.boot and self.wanted.previous and time.monotonic() >= self.wanted.previous_until:
             async with self._lock:
                 self.wanted = msgspec.structs.replace(self.wanted, previous="")
-                await self._bring_into_effect()
+                await self._change()
 
     def _forget_what_was_written(self) -> None:
         self._configured, self._state = dict.fromkeys(self._configured), dict.fromkeys(self._state)
@@ -160,6 +154,14 @@ class Applier:
         rows = tuple(msgspec.structs.replace(row, received=0) for row in self.wanted.rows)
         self.wanted = msgspec.structs.replace(self.wanted, rows=rows)
         self._configured, self._state, self._blobs = {}, {}, None
+
+    async def _change(self) -> None:
+        """Bring what is wanted into effect in the run that is there."""
+        try:
+            await self._bring_into_effect()
+        except KamailioError:
+            self.detach()  # nobody knows what was written: the next attach begins with all of it
+            raise
 
     async def _bring_into_effect(self) -> None:
         wanted = self.wanted

@@ -88,6 +88,8 @@ def drain(path: Path, *, wait: bool) -> int:
             if begun and (not wait or _ask(path, "GET", "/drained") == http.HTTPStatus.OK):
                 return 0
             reached = time.monotonic()
+            if not begun:
+                time.sleep(POLL_SECONDS)
         except (OSError, http.client.HTTPException) as error:
             begun = False  # an agent that restarted has forgotten it
             if time.monotonic() > reached + REACH_SECONDS:

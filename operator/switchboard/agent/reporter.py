@@ -59,6 +59,8 @@ class Reporter:
 
     def gone(self) -> None:
         """Kamailio is gone: say once that nothing more can be assigned here."""
+        if self._told is None:
+            return
         self._sample = msgspec.structs.replace(self._sample, room=0)
         self._told = None
         self._publish(self._report("change", {}))

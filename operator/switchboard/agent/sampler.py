@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from switchboard.agent.apply import Admission
-from switchboard.agent.counts import ByTick, Counts
+from switchboard.agent.counts import NEW, ByTick, Counts
 from switchboard.agent.kamailio import Kamailio, Key
 from switchboard.agent.processes import Processes
 from switchboard.agent.rtpengine import Rtpengine
@@ -28,7 +28,6 @@ SLOW_SAMPLES: Final = 4  # CPU, and ringing calls where bandwidth counts, are re
 
 _IN_USE: Final[Key] = ("use", "calls")
 _ADMITTED: Final[Key] = ("cnt", "admitted")
-_NEW: Final[Key] = ("cnt", "new")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ class Sampler:
     async def sample(self, boot: str, tick: int, settings: Settings | None) -> Sample:
         """Read the run of Kamailio named `boot`; `tick` is the newest in effect."""
         received_keys = self.counts.received_keys(tick)
-        newest, *received, calls, admitted = await self._kamailio.get([_NEW, *received_keys, _IN_USE, _ADMITTED])
+        newest, *received, calls, admitted = await self._kamailio.get([NEW, *received_keys, _IN_USE, _ADMITTED])
         now = asyncio.get_running_loop().time()
         self.counts.take_received(received_keys, received)
         await self.counts.discover(newest)

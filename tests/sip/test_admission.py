@@ -178,3 +178,20 @@ async def test_load(pool: Pool, tmp_path: Path, mode: str) -> None:
     assert pool.count("admitted") == 300
     assert pool.count("over") == 0
     await idle(*pool.proxies)
+
+
+async def test_load_beyond_the_pool(pool: Pool, tmp_path: Path) -> None:
+    """More calls than the pool has places: every place is used before anybody is refused, and nobody is lost."""
+    for proxy, places in zip(pool.proxies, (10, 20, 30), strict=True):
+        proxy.admit(places)
+    pool.table(10, 20, 30)
+    with (
+        answerer(f"{TARGETS}.1", tmp_path),
+        caller(f"{pool.primary.ip}:5060", f"{CLIENTS}.21", tmp_path, calls=90, rate=60, hold_seconds=4) as load,
+    ):
+        await until(lambda: pool.count("saturated") > 0, "the pool is full", within=20)
+        assert [proxy.calls for proxy in pool.proxies] == [10, 20, 30]
+        result = await asyncio.to_thread(load.wait, 60)
+    assert (result.offered, result.completed, result.refused, result.failed) == (90, 60, 30, 0), load.errors()
+    assert (pool.count("admitted"), pool.count("saturated"), pool.count("over")) == (60, 30, 0)
+    await idle(*pool.proxies)

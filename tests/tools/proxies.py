@@ -78,7 +78,7 @@ class Program:
             ),
             *("--tmpfs", "/tmp", "--tmpfs", "/run", "--bind", str(run), RUN_DIR),  # noqa: S108  # the sandbox's own
             *("--ro-bind", str(PROJECT / "operator"), "/opt/switchboard/operator"),
-            *("--ro-bind", str(PROJECT / "proxy"), "/opt/switchboard/proxy"),
+            *("--ro-bind", str(run.parent / "proxy"), "/opt/switchboard/proxy"),
             *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         ]
         for name, value in environment.items():
@@ -295,6 +295,7 @@ def fleet(count: int, network: str, *, media: bool = True, media_timeout_seconds
     run = Path(tempfile.mkdtemp(prefix="switchboard-", dir="/tmp"))  # short, for UNIX socket paths
     proxies: list[Proxy] = []
     try:
+        shutil.copytree(PROJECT / "proxy", run / "proxy")  # one state for the whole run, whatever is edited meanwhile
         for number in range(1, count + 1):
             directory = run / str(number)
             directory.mkdir(mode=0o777)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools import answers
-from tests.tools.addresses import CLIENTS, TARGETS
+from tests.tools.addresses import CLIENTS, PEER, TARGETS
 from tests.tools.pool import Pool, idle
 from tests.tools.sessions import Call
 from tests.tools.sip import Phone
@@ -195,3 +195,19 @@ async def test_load_beyond_the_pool(pool: Pool, tmp_path: Path) -> None:
     assert (result.offered, result.completed, result.refused, result.failed) == (90, 60, 30, 0), load.errors()
     assert (pool.count("admitted"), pool.count("saturated"), pool.count("over")) == (60, 30, 0)
     await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize(("script", "ending"), ENDINGS, ids=[ending.__name__ for _, ending in ENDINGS])
+async def test_place_given_back_after_a_dead_proxy(
+    pool: Pool,
+    alice: Phone,
+    pbx: Phone,
+    script: answers.Script,
+    ending: Callable[[Call, Phone], Awaitable[None]],
+) -> None:
+    """The same for a call that its proxy serves only because the one tried before did not answer."""
+    pool.primary.table([pool.peer(PEER, room=5), *pool.rows(5)])  # nobody is at the peer's address
+    pbx.script = script
+    await ending(await alice.dial(pool.uri), pbx)
+    assert pool.primary.count("admitted") == 1
+    await idle(pool.primary)

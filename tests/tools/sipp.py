@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import itertools
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -154,7 +153,6 @@ class Sipp:
 
     def stop(self) -> None:
         if self.running:
-            self._process.send_signal(signal.SIGUSR1)  # no new calls, end when the present ones are over
             self._process.terminate()
             try:
                 self._process.wait(STOP_SECONDS)

@@ -410,7 +410,7 @@ function vp_previous()
   local now = get("ctl", "prev") or ""
   if now ~= previous then
     previous, asked_seconds = now, 0
-    sht.sht_sets("ctl", "asked", "-")
+    sht.sht_sets("ctl", "asked", now == "" and "" or "-")
   elseif now ~= "" then
     asked_seconds = asked_seconds + 1
     if asked_seconds == ASK_SECONDS then sht.sht_sets("ctl", "asked", now) end

@@ -126,8 +126,9 @@ async def test_counter_is_reconciled(pool: Pool, alice: Phone, pbx: Phone, wrong
     member = pool.members[0]
     member.control.set("use", "calls", 1 + wrong)
     await until(lambda: member.calls == 1, "the count is what the dialog table says", within=30)
+    assert member.count("reconciled") == 1
     assert await call.bye() == 200
-    await idle(member)
+    await until(lambda: member.calls == 0, "the place is given back", within=3)
 
 
 async def test_drain(pool: Pool, alice: Phone, pbx: Phone) -> None:

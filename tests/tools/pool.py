@@ -121,9 +121,10 @@ async def _revive(proxy: Proxy) -> None:
 
 
 async def idle(*proxies: Proxy, within: float = 5) -> None:
-    """Every place is given back."""
+    """Every place is given back, by the calls' ends and not by the reconciliation that puts a wrong count right."""
     for proxy in proxies:
         await until(lambda proxy=proxy: proxy.calls == 0, f"{proxy.name} has no calls", within)
+        assert proxy.count("reconciled") == 0, f"{proxy.name} had lost count"
 
 
 def contact(packet: Packet) -> str:

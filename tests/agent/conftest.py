@@ -3,12 +3,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.agent.pod import Operator, Pod, pods
+from tests.tools.addresses import NETWORK
 
 
 @pytest.fixture
 async def pod() -> AsyncIterator[Pod]:
     """One pod, with nobody linked to its agent."""
-    async with pods("127.78.1") as made:
+    async with pods(f"{NETWORK}.11") as made:
         yield made[0]
 
 

@@ -1,7 +1,7 @@
 """A proxy pod without Kubernetes: Kamailio and rtpengine as in the image, the agent as a process of its own, and the
 operator's end of its link.
 
-    async with pod("127.78.1.1") as one, one.linked() as operator:
+    async with pods("127.9.9") as (one,), one.linked() as operator:
         await operator.configure(settings(calls=10))
 """
 
@@ -35,7 +35,8 @@ from switchboard.resources.certificates import (
     issue_operator,
 )
 from switchboard.resources.names import PoolRef
-from tests.tools.proxies import Program, Proxy, descendants, rootfs
+from tests.tools.addresses import TARGETS
+from tests.tools.proxies import PROJECT, Program, Proxy, descendants, rootfs
 from tests.tools.wait import until
 
 POOL = PoolRef(name="edge", namespace="voice", uid="")
@@ -43,7 +44,7 @@ KEY = "5a" * 32
 AGENT_PORT = 7443
 
 
-def settings(calls: int = 10, *, target: str = "sip:127.78.0.60:5060", **changes: Any) -> Settings:
+def settings(calls: int = 10, *, target: str = f"sip:{TARGETS}.1:5060", **changes: Any) -> Settings:
     """A pool whose proxies have `calls` places below the threshold."""
     values: dict[str, Any] = {
         "threshold": 0.8,
@@ -257,6 +258,7 @@ async def pods(network: str, count: int = 1, *, started: bool = True) -> AsyncIt
     base = Path(tempfile.mkdtemp(prefix="sw-", dir="/tmp"))  # short, for UNIX socket paths
     pki, made = Pki(), list[Pod]()
     try:
+        shutil.copytree(PROJECT / "proxy", base / "proxy")  # where tests/tools looks for it
         for number in range(1, count + 1):
             run = base / str(number)
             run.mkdir(mode=0o777)

@@ -5,9 +5,11 @@ import sys
 
 from tests.agent.pod import Operator, Pod, in_kamailio, settings
 from tests.tools import answers
+from tests.tools.addresses import CLIENTS, TARGETS
 from tests.tools.sip import Phone
 
-PBX = "127.78.0.60"
+PBX = f"{TARGETS}.1"
+ALICE = f"{CLIENTS}.1"
 
 
 async def prestop(pod: Pod, *arguments: str) -> asyncio.subprocess.Process:
@@ -38,7 +40,7 @@ async def test_drain_by_command_and_back(pod: Pod, operator: Operator) -> None:
 async def test_prestop_waits_for_the_last_call(pod: Pod, operator: Operator) -> None:
     """PreStop drains, whatever the operator says, and ends when the last call has."""
     await operator.configure(settings(target=f"sip:{PBX}:5060"))
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
         helper = await prestop(pod, "--wait")
@@ -54,7 +56,7 @@ async def test_prestop_waits_for_ringing_calls_that_were_forwarded(pod: Pod, ope
     """A call that still rings counts, though nobody has answered it."""
     await operator.configure(settings(target=f"sip:{PBX}:5060"))
     answer = asyncio.Event()
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060) as pbx:
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060) as pbx:
         pbx.script = answers.answer_when(answer)
         call = await alice.dial(f"sip:bob@{pod.address}:5060")
         await call.ringing()
@@ -74,7 +76,7 @@ async def test_prestop_of_the_primary_waits_for_the_hand_over(pod: Pod, operator
     helper = await prestop(pod, "--wait")
     await operator.hears(lambda report: report.draining, within=5)
     assert helper.returncode is None
-    await operator.role("member", primary="sip:127.78.1.2:5060")
+    await operator.role("member", primary="sip:127.0.0.9:5060")
     assert await asyncio.wait_for(helper.wait(), 10) == 0
 
 

@@ -13,6 +13,7 @@ from switchboard.link.messages import Tick
 from switchboard.resources.names import PoolRef
 from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings, thaw
 from tests.agent.test_commands import table_in_kamailio
+from tests.tools.addresses import NETWORK
 from tests.tools.proxies import RUN_DIR, Program, rootfs
 from tests.tools.wait import until
 
@@ -138,7 +139,7 @@ async def test_certificates_rotate(pod: Pod, operator: Operator) -> None:
 )
 async def test_a_wrong_start_is_one_line(change: dict[str, str], says: str) -> None:
     """An agent that cannot start says why in one line, and ends with status 1."""
-    async with pods("127.78.2", started=False) as made:
+    async with pods(f"{NETWORK}.12", started=False) as made:
         made[0].start_agent(**change)
         agent = made[0].agent
         assert agent is not None
@@ -171,7 +172,7 @@ async def test_another_pools_operator_is_not_let_in(pod: Pod) -> None:
 
 async def test_the_agent_needs_no_kamailio_to_start() -> None:
     """The agent is there before Kamailio: it takes commands, and they come into effect with Kamailio."""
-    async with pods("127.78.2", started=False) as made:
+    async with pods(f"{NETWORK}.12", started=False) as made:
         (pod,) = made
         pod.start_agent()
         async with pod.linked() as operator:
@@ -187,7 +188,7 @@ async def test_the_agent_needs_no_kamailio_to_start() -> None:
 
 async def test_the_image_runs_it() -> None:
     """The agent of the image, with the image's own Python and libraries, does the same."""
-    async with pods("127.78.2", started=False) as (pod,):
+    async with pods(f"{NETWORK}.12", started=False) as (pod,):
         pod.proxy.start()
         inside = {**pod.environment, "RUN_DIR": RUN_DIR, "ETC_DIR": f"{RUN_DIR}/etc"}
         agent = Program("/usr/local/bin/switchboard-agent", inside, pod.run, rootfs())

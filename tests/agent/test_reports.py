@@ -5,9 +5,11 @@ import time
 
 from tests.agent.pod import Operator, Pod, in_kamailio, settings
 from tests.tools import answers
+from tests.tools.addresses import CLIENTS, TARGETS
 from tests.tools.sip import Phone
 
-PBX = "127.78.0.60"
+PBX = f"{TARGETS}.1"
+ALICE = f"{CLIENTS}.1"
 
 
 async def test_reports_come_periodically(pod: Pod, operator: Operator) -> None:
@@ -33,7 +35,7 @@ async def test_reports_come_on_demand(pod: Pod, operator: Operator) -> None:
 async def test_a_call_is_reported_at_once(pod: Pod, operator: Operator) -> None:
     """A call that begins and one that ends are changes, reported without waiting for the period (claim 8)."""
     await operator.configure(settings(calls=10, target=f"sip:{PBX}:5060"))
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060) as pbx:
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060) as pbx:
         pbx.script = answers.ring_then_answer
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
@@ -51,7 +53,7 @@ async def test_a_call_is_reported_at_once(pod: Pod, operator: Operator) -> None:
 async def test_the_last_place_and_the_first_one_back(pod: Pod, operator: Operator) -> None:
     """Reaching the threshold, and a place that comes free after it, are reported at once as crossings (claim 8)."""
     await operator.configure(settings(calls=2, target=f"sip:{PBX}:5060"))
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         one = await alice.call(f"sip:bob@{pod.address}:5060")
         two = await alice.call(f"sip:bob@{pod.address}:5060")
         full = await operator.hears(lambda report: report.room == 0, within=2)
@@ -66,7 +68,7 @@ async def test_the_last_place_and_the_first_one_back(pod: Pod, operator: Operato
 async def test_a_lower_threshold_is_reported_and_holds(pod: Pod, operator: Operator) -> None:
     """A threshold lowered below what a proxy carries closes it with the ack, and its room is 0, not negative."""
     await operator.configure(settings(calls=10, target=f"sip:{PBX}:5060"))
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
         await operator.hears(lambda report: report.calls == 1, within=2)
@@ -84,7 +86,7 @@ async def test_who_assigned_and_who_received(operator: Operator, pod: Pod) -> No
     await operator.table(pod.row(room=10))
     await operator.role("primary")
     proxy = pod.proxy.id
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
         report = await operator.hears(lambda report: report.assigned.get(proxy), within=3)

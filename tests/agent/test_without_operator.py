@@ -11,17 +11,19 @@ from switchboard.pool.load import LoadDocument, ProxyLoad
 from switchboard.pool.spec import Sharing
 from tests.agent.pod import Operator, Pod, in_kamailio, pods, settings
 from tests.agent.test_commands import table_in_kamailio
+from tests.tools.addresses import CLIENTS, NETWORK, TARGETS
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 
-PBX = "127.78.0.60"
+PBX = f"{TARGETS}.1"
+ALICE = f"{CLIENTS}.1"
 QUICK = settings(target=f"sip:{PBX}:5060", sharing=Sharing(stale_after_seconds=1.0))
 
 
 @pytest.fixture
 async def pair() -> AsyncIterator[list[Pod]]:
     """A primary and a member."""
-    async with pods("127.78.3", 2) as made:
+    async with pods(f"{NETWORK}.13", 2) as made:
         yield made
 
 
@@ -48,7 +50,7 @@ async def test_the_primary_goes_on_alone(pair: list[Pod]) -> None:
     await until(lambda: "computes table and ticks itself" in primary.log.read_text(), "peer mode", within=5)
     await until(lambda: primary.proxy.control.number("ctl", "tick") >= 7, "ticks to go on", within=8)
     await until(lambda: member.proxy.control.number("ctl", "tick") >= 7, "the member to see them", within=5)
-    async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{primary.address}:5060")
         assert call.status == 200
         await until(lambda: sum(rooms(primary).values()) == 19, "the table to follow the call")
@@ -111,7 +113,7 @@ def load_of_pool(pair: list[Pod]) -> bytes:
 
 async def test_a_pool_starts_without_an_operator() -> None:
     """Proxies that start while no operator is there open by the mounted files, and the primary serves calls."""
-    async with pods("127.78.3", 2, started=False) as pair:
+    async with pods(f"{NETWORK}.13", 2, started=False) as pair:
         for pod in pair:
             settings_of_pool(pod)
             (pod.etc / "load" / "load.json").write_bytes(load_of_pool(pair))
@@ -120,7 +122,7 @@ async def test_a_pool_starts_without_an_operator() -> None:
         await in_kamailio(primary, {("ctl", "role"): "primary", ("ctl", "ready"): 1, ("ctl", "ceiling"): 10}, within=10)
         await in_kamailio(member, {("ctl", "role"): "member", ("ctl", "primary"): f"sip:{primary.address}:5060"})
         await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "both to be in the table", within=15)
-        async with Phone.at("127.78.0.50") as alice, Phone.at(PBX, 5060):
+        async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
             call = await alice.call(f"sip:bob@{primary.address}:5060")
             assert call.status == 200
             await call.bye()
@@ -128,7 +130,7 @@ async def test_a_pool_starts_without_an_operator() -> None:
 
 async def test_without_any_word_a_proxy_stays_closed() -> None:
     """A proxy that neither an operator nor mounted files have told anything waits, closed and unready."""
-    async with pods("127.78.3", 1) as (pod,), pod.linked() as operator:
+    async with pods(f"{NETWORK}.13", 1) as (pod,), pod.linked() as operator:
         report = await operator.hears(lambda report: report.boot)
         assert (report.room, report.role) == (0, "member")
         assert pod.proxy.control.number("ctl", "ready") == 0

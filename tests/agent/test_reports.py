@@ -107,7 +107,7 @@ async def test_cpu_of_the_proxy(operator: Operator, pod: Pod) -> None:
 
     def work() -> None:
         while time.monotonic() < stop:
-            pod.proxy.control("core.psx")
+            pod.proxy.control("dlg.stats_active")
 
     working = asyncio.create_task(asyncio.to_thread(work))
     report = await operator.hears(lambda report: report.cpu_cores > 0.02, within=5)

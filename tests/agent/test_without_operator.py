@@ -121,11 +121,17 @@ async def test_a_pool_starts_without_an_operator() -> None:
         primary, member = pair
         await in_kamailio(primary, {("ctl", "role"): "primary", ("ctl", "ready"): 1, ("ctl", "ceiling"): 10}, within=10)
         await in_kamailio(member, {("ctl", "role"): "member", ("ctl", "primary"): f"sip:{primary.address}:5060"})
-        await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "both to be in the table", within=15)
+        assert rooms(primary) == {primary.name: 10, member.name: 10}
+        for pod in pair:
+            await in_kamailio(pod, {("ctl", "media"): 1}, within=10)
         async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
             call = await alice.call(f"sip:bob@{primary.address}:5060")
             assert call.status == 200
             await call.bye()
+        await until(
+            lambda: f"{member.proxy.id}|" in "".join(table_in_kamailio(primary)), "a table of its own", within=15
+        )
+        await until(lambda: member.proxy.control.number("ctl", "tick") > 1, "ticks", within=15)
 
 
 async def test_without_any_word_a_proxy_stays_closed() -> None:

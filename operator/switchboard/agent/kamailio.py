@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from switchboard.errors import KamailioError
+from switchboard.link.codec import MALFORMED
 
 WINDOW: Final = 8
 DATAGRAM_BYTES: Final = 64 * 1024
@@ -171,7 +172,7 @@ class Kamailio:
             error: Exception | None = None
         except OSError as problem:
             error = problem
-        except msgspec.MsgspecError as problem:
+        except MALFORMED as problem:
             error = KamailioError(f"{self._path}: Kamailio answered what is not JSON-RPC: {problem}")
         if self._arrived is not None and not self._arrived.done():
             if error is not None:

@@ -14,6 +14,7 @@ import msgspec
 
 from switchboard.agent.environment import AGENT_PORT, Environment, bracketed
 from switchboard.agent.wanted import Wanted
+from switchboard.link.codec import MALFORMED
 from switchboard.link.messages import Peer, Settings
 from switchboard.pool.load import LoadDocument, ProxyLoad
 from switchboard.pool.table import WEIGHT_STEPS, Row, sip_uri
@@ -75,6 +76,6 @@ def _read(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *MALFORMED) as error:
         _log.warning("%s is not used: %s", path, error)
         return None

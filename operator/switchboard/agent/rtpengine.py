@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from switchboard.agent.rates import Rate
+from switchboard.link.codec import MALFORMED
 
 POLL_SECONDS = 0.1
 HUNG_SECONDS = 1.0  # without an answer; a busy one answers in 0.3 ms
@@ -65,7 +66,7 @@ class Rtpengine:
                     while True:
                         await self._ask(link)
                         await asyncio.sleep(POLL_SECONDS)
-                except (TimeoutError, msgspec.MsgspecError):
+                except (TimeoutError, *MALFORMED):
                     self._says(answers=False)
                 except OSError:  # nobody listens: it is gone, and its sessions with it
                     self.sessions = 0

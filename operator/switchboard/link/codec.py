@@ -11,6 +11,9 @@ import msgspec
 from switchboard.errors import MessageError, ProtocolMismatchError
 from switchboard.link.messages import MAX_MESSAGE_BYTES, PROTOCOL, FromAgent, Hello, Message, ToAgent
 
+# What msgspec raises for a frame that is not what it should be: no JSON, other types, no UTF-8, nested without end.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 _from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 _to_agent: msgspec.json.Decoder[ToAgent] = msgspec.json.Decoder(ToAgent)
@@ -38,14 +41,14 @@ def encode(message: Message) -> bytes:
 def decode_from_agent(frame: bytes) -> FromAgent:
     try:
         return _from_agent.decode(frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed message from the agent: {error}; do both ends run the same release?") from error
 
 
 def decode_to_agent(frame: bytes) -> ToAgent:
     try:
         return _to_agent.decode(frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed message to the agent: {error}; do both ends run the same release?") from error
 
 
@@ -53,7 +56,7 @@ def decode_hello(frame: bytes) -> Hello:
     """Read the first message; the version is looked at before the rest, which another version may shape differently."""
     try:
         protocol = _greeting.decode(frame).protocol
-    except msgspec.MsgspecError as error:
+    except MALFORMED as error:
         raise MessageError(f"the agent did not begin with a hello: {error}; is it a Switchboard agent?") from error
     if protocol != PROTOCOL:
         raise ProtocolMismatchError(

@@ -136,7 +136,7 @@ def test_settings_without_a_load_document(environ: Mapping[str, str], tmp_path: 
     assert Mounted.read(Environment.read(environ)).wanted("edge-aaaaa") == Wanted(settings=SETTINGS)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b'{"threshold": "80%"}'])
+@pytest.mark.parametrize("content", [None, b"{", b'{"threshold": "80%"}', b'{"threshold": "\xff"}'])
 def test_files_that_say_nothing(environ: Mapping[str, str], tmp_path: Path, content: bytes | None) -> None:
     """A missing or malformed file is passed over: the proxy waits for an operator."""
     if content is not None:

@@ -25,6 +25,8 @@ from tests.unit.link.ends import AGENT_SAN, Agent, Ear, hello, listening, report
         ([encode(hello()), encode(hello())], MessageError, "a second hello"),
         ([encode(hello()), b'{"type":"report","seq":'], MessageError, "malformed message from the agent"),
         ([encode(hello()), b'{"type":"report","seq":"1"}'], MessageError, "Expected `int`, got `str`"),
+        ([b'{"type":"hello","protocol":"\xff"}'], MessageError, "did not begin with a hello"),
+        ([encode(hello()), b'{"type":"report","boot":"\xff"}'], MessageError, "malformed message from the agent"),
         ([encode(hello()), b"[" * 100_000], MessageError, "malformed message from the agent"),
         ([encode(hello()), b" " * (MAX_MESSAGE_BYTES + 1)], MessageError, "exceeds limit"),
         ([encode(hello())], LinkLostError, "the connection ended"),
@@ -193,6 +195,7 @@ async def dialled(
     [
         (b"nonsense", 1007, "malformed message to the agent"),
         (b'{"type":"tick","id":1}', 1007, "malformed message to the agent"),
+        (b'{"type":"table","id":1,"pool":"\xff"}', 1007, "malformed message to the agent"),
         (b'{"type":"teapot","id":1}', 1007, "malformed message to the agent"),
         (b" " * (MAX_MESSAGE_BYTES + 1), 1009, ""),
     ],

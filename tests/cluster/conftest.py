@@ -1,4 +1,4 @@
-"""Fixtures inside the embedded cluster: the operator installed from manifests/, and pools in namespaces of their own."""
+"""Fixtures in the embedded cluster: the operator installed from manifests/, and pools in namespaces of their own."""
 
 import os
 import secrets
@@ -10,6 +10,7 @@ import pytest
 from e2e import product
 from switchboard.control.kube import Kube, configure
 from tests.cluster.world import Pool
+
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -39,7 +39,8 @@ async def test_the_load_is_published(pool: Pool) -> None:
             assert found is not None
             document = json.loads(found["data"]["load.json"])
             proxies = document["proxies"]
-            return document["primary"] == await pool.entry() and sum(one["calls"] for one in proxies) == 10
+            calls: int = sum(one["calls"] for one in proxies)
+            return bool(document["primary"] == await pool.entry()) and calls == 10
 
         await until(published, "10 calls in the load ConfigMap", within=10)
     mounted = next(iter((await pool.pods()).values()))["spec"]["volumes"]

@@ -50,7 +50,7 @@ async def test_a_killed_operator_is_back_and_changes_nothing(pool: Pool) -> None
 
 
 async def test_without_any_operator_calls_go_on(pool: Pool) -> None:
-    """With no operator at all the pool goes on to share its load: no call fails, none is admitted over the threshold."""
+    """With no operator at all the pool goes on to share its load: no call fails, none is over the threshold."""
     pool.apply(replicas=2, capacity={"calls": 10})
     await pool.ready(2)
     with pool.pbx(), no_operator():
@@ -72,7 +72,7 @@ async def test_deleting_a_pool_needs_no_operator(pool: Pool) -> None:
 
 
 async def test_a_wrong_spec_keeps_the_pool_running(pool: Pool) -> None:
-    """A spec that cannot be carried out is refused in words, and the pool goes on as before, also with a new operator."""
+    """A spec that cannot be carried out is refused in words; the pool goes on as before, also with a new operator."""
     pool.apply(replicas=1)
     await pool.ready(1)
     gateways = [
@@ -107,7 +107,7 @@ async def test_a_pool_whose_first_spec_is_wrong_says_so(pool: Pool) -> None:
     pool.apply(replicas=1, threshold="1%", capacity={"calls": 20})
 
     async def stalled() -> bool:
-        return (await pool.condition("Stalled"))["reason"] == "NoRoomForCalls"
+        return bool((await pool.condition("Stalled"))["reason"] == "NoRoomForCalls")
 
     await until(stalled, "Stalled", within=10)
     assert await pool.pods() == {}
@@ -123,9 +123,12 @@ async def test_two_pools_side_by_side(make_pool: Callable[[str], Pool]) -> None:
     await first.ready(1)
     await second.ready(2)
     assert not set(await first.pods()) & set(await second.pods())
-    with first.pbx(), await first.call(calls=12, rate=12, hold_seconds=8) as east:
-        with await second.call(calls=12, rate=12, hold_seconds=8) as west:
-            results = east.wait(40), west.wait(40)
+    with (
+        first.pbx(),
+        await first.call(calls=12, rate=12, hold_seconds=8) as east,
+        await second.call(calls=12, rate=12, hold_seconds=8) as west,
+    ):
+        results = east.wait(40), west.wait(40)
     assert (results[0].completed, results[0].refused) == (8, 4), east.errors()
     assert (results[1].completed, results[1].refused) == (12, 0), west.errors()
     product.kubectl("delete", "vpp", "east", "--namespace", first.namespace)

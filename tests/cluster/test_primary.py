@@ -8,7 +8,7 @@ from tests.cluster.world import Pool, until
 
 
 async def test_a_killed_primary_is_replaced(pool: Pool) -> None:
-    """When the primary is killed another takes over within a second, and attempts without an answer yet are answered."""
+    """When the primary is killed another takes over within two seconds; attempts without an answer are answered."""
     pool.apply(replicas=3, assignment={"policy": "least"})
     await pool.ready(3)
     before = await pool.entry()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from e2e import product
+from switchboard.control.kube import Object
+from switchboard.control.owned import covers
 from tests.cluster.world import Pool, gone, until
 
 OWNED = [
@@ -48,45 +50,28 @@ async def test_deleted_objects_come_back(pool: Pool) -> None:
         assert load.wait(30).completed == 5, load.errors()
 
 
-@pytest.mark.parametrize(
-    ("version", "kind", "name", "patch", "path", "wrong"),
-    [
-        (
-            "discovery.k8s.io/v1",
-            "EndpointSlice",
-            "edge",
-            {"endpoints": [{"addresses": ["198.18.127.1"]}]},
-            ("endpoints", 0, "addresses", 0),
-            "198.18.127.1",
-        ),
-        (
-            "v1",
-            "Service",
-            "edge",
-            {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}},
-            ("metadata", "labels", "app.kubernetes.io/name"),
-            "other",
-        ),
-        ("v1", "ConfigMap", "edge-load", {"data": {"load.json": "{}"}}, ("data", "load.json"), "{}"),
-    ],
-)
-async def test_drift_is_repaired(
-    pool: Pool, version: str, kind: str, name: str, patch: dict[str, object], path: tuple[str | int, ...], wrong: str
-) -> None:
+DRIFT: list[tuple[tuple[str, str, str], Object]] = [
+    (("discovery.k8s.io/v1", "EndpointSlice", "edge"), {"endpoints": [{"addresses": ["198.18.127.1"]}]}),
+    (("v1", "Service", "edge"), {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}}),
+    (("v1", "ConfigMap", "edge-load"), {"data": {"load.json": "{}"}}),
+    (("networking.k8s.io/v1", "NetworkPolicy", "edge-proxy"), {"spec": {"ingress": [{}]}}),
+]
+
+
+@pytest.mark.parametrize(("where", "change"), DRIFT)
+async def test_drift_is_repaired(pool: Pool, where: tuple[str, str, str], change: Object) -> None:
     """A value that somebody changed in an object of the pool is put back."""
     pool.apply(replicas=1)
     await pool.ready(1)
-    found = await pool.owned(version, kind, name)
+    found = await pool.owned(*where)
     assert found is not None
-    await pool.kube.merge(found, patch)
+    changed = await pool.kube.merge(found, change)
+    assert covers(change, changed)
 
     async def repaired() -> bool:
-        value = await pool.owned(version, kind, name)
-        for step in path:
-            value = value[step]  # type: ignore[index, assignment]  # an object of the API server is walked down
-        return value != wrong
+        return not covers(change, await pool.owned(*where))
 
-    await until(repaired, f"{kind} {name} repaired", within=10)
+    await until(repaired, f"{where[1]} {where[2]} repaired", within=10)
 
 
 async def test_a_dead_pod_is_replaced(pool: Pool) -> None:

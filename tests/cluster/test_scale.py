@@ -56,7 +56,7 @@ async def test_a_draining_proxy_is_taken_back(pool: Pool) -> None:
         await pool.patch(replicas=1)
 
         async def draining() -> bool:
-            return (await pool.condition("Draining"))["status"] == "True"
+            return bool((await pool.condition("Draining"))["status"] == "True")
 
         await until(draining, "one proxy drains")
         await pool.patch(replicas=2)
@@ -67,7 +67,7 @@ async def test_a_draining_proxy_is_taken_back(pool: Pool) -> None:
 
 
 async def test_a_changed_template_rolls_one_at_a_time(pool: Pool) -> None:
-    """A changed pod template replaces every proxy under calls, the primary last, never more than one above the number."""
+    """A changed pod template replaces every proxy under calls, the primary last, never more than one above."""
     pool.apply(replicas=2)
     await pool.ready(2)
     before, primary = set(await pool.pods()), await pool.entry()

@@ -21,6 +21,7 @@ from switchboard.control.reconcile import PoolController
 from switchboard.control.settings import Settings, from_environment
 from switchboard.errors import ConfigurationError
 from switchboard.link.client import link_session
+from switchboard.resources import names
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _operate(kube: Kube, manager: Manager[PoolController], settings: Settings) -> None:
-    await wait_for_api_server(kube)
+    await wait_for_api_server(kube, settings)
     lease = Lease(
         kube,
         namespace=settings.lease_namespace,
@@ -127,16 +128,18 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def wait_for_api_server(kube: Kube) -> None:
-    """Says once that the API server does not answer, and once that it does again."""
-    unreachable = False
+async def wait_for_api_server(kube: Kube, settings: Settings) -> None:
+    """Until the API server serves VoipProxyPools to us; what is in the way is said once, in one line."""
+    said = ""
     while True:
         try:
             version = await kube.version()
+            await kube.list(names.API_VERSION, names.KIND, next(iter(settings.watch_namespaces), ""), "")
         except KubeError as error:
-            if not unreachable:
-                logger.error("%s; trying again until it does", error)  # noqa: TRY400 - one clear line, no traceback
-            unreachable = True
+            why = f"the CRD is not installed ({error})" if error.status == 404 else str(error)
+            if why != said:
+                logger.error("%s; trying again until it can go on", why)  # noqa: TRY400 - one clear line, no traceback
+            said = why
             await asyncio.sleep(UNREACHABLE_PAUSE_SECONDS)
         else:
             logger.info("Kubernetes API %s at %s", version, kube.configuration.host)

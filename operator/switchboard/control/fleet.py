@@ -105,7 +105,7 @@ class Fleet:
             if old.up:
                 self._succession.overlaps(old.proxy.id, old.assigned, rate, successor)
             else:
-                silent = self.clock() - old.proxy.reading.sampled_at
+                silent = old.silent_seconds(self.clock())
                 self._succession.killed(old.proxy.id, old.assigned, rate, silent, successor)
         self.assigner, self.previous = name, previous
         self.ticker = self.ticker.reassigned()
@@ -361,8 +361,9 @@ class Fleet:
             return
         if was_up and not member.proxy.terminating:
             self._note(Note("ProxyLost", f"Proxy {member.proxy.name}: the link is lost: {why}", "Warning"))
-        if (reading := member.proxy.reading) is not None:
-            silent = self.clock() - reading.sampled_at
+        member.lost_at = self.clock()
+        if member.proxy.reading is not None:
+            silent = member.silent_seconds(member.lost_at)
             self._succession.dies_overlapping(member.proxy.id, member.assigned, member.assigned_per_second, silent)
         if member.proxy.name == self.assigner:
             self.ticker = self.ticker.reassigned()

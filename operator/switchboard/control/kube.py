@@ -41,11 +41,11 @@ class KubeError(SwitchboardError):
 
 
 def path(api_version: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
-    """Where an object, or with no name its collection, is served."""
+    """Where an object is served; with no name its collection, with no namespace either that of all namespaces."""
     root = "/api/v1" if api_version == "v1" else f"/apis/{api_version}"
     plural = _PLURALS.get(kind, kind.lower() + "s")
-    parts = [root, "namespaces", namespace, plural, name, subresource]
-    return "/".join(part for part in parts if part)
+    where = ["namespaces", namespace] if namespace else []
+    return "/".join(part for part in (root, *where, plural, name, subresource) if part)
 
 
 class Kube:

@@ -48,6 +48,7 @@ class Member:
         self.assigned_per_second = 0.0
         self.in_effect = InEffect()
         self.dialled_at = now
+        self.lost_at: float | None = None  # when the link ended; None while it stands
         self.joined = False  # has been able to take calls at some time
         self.syncing = False
         self.not_before = 0.0  # a command that did not come into effect is sent again no sooner
@@ -74,6 +75,12 @@ class Member:
     def up(self) -> bool:
         return self.proxy.link == "up" and self.report is not None
 
+    def silent_seconds(self, now: float) -> float:
+        """From its last report until its link ended, or until now: what it did then, nobody was told."""
+        reading = self.proxy.reading
+        until = self.lost_at if self.lost_at is not None else now
+        return max(0.0, until - reading.sampled_at) if reading is not None else 0.0
+
     async def send(self, command: Command, frame: bytes | None = None) -> Ack:
         if self.link is None:
             raise LinkLostError(f"proxy {self.proxy.name}: it has no address yet")
@@ -86,6 +93,7 @@ class Member:
     def connected(self) -> None:
         """A session starts: nothing is known to be in effect, and its first report replaces what was held."""
         self.fresh = True
+        self.lost_at = None
         self.trouble = ""
         self.in_effect = InEffect()
         self.proxy = msgspec.structs.replace(self.proxy, link="up", compatible=True)

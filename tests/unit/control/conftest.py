@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 
+import aiohttp
 import pytest
 
 from switchboard.control.dispatch import Dispatcher
@@ -29,9 +30,9 @@ async def agents(credentials: tuple[Credentials, Credentials]) -> AsyncIterator[
 class Operator:
     """A fleet with its dispatcher, and what it told: the part of the operator that speaks to agents."""
 
-    def __init__(self, fleet: Fleet, own: Credentials) -> None:
-        self.fleet = fleet
+    def __init__(self, session: aiohttp.ClientSession, own: Credentials) -> None:
         self.notes: list[Note] = []
+        self.fleet = Fleet(POOL, 5, session, wake=self.wake, note=self.notes.append)
         self._own = own
         self._woken = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,11 +62,10 @@ class Operator:
 async def operator(credentials: tuple[Credentials, Credentials]) -> AsyncIterator[Operator]:
     """An operator of term 5 that follows no pod yet."""
     async with link_session() as session:
-        fleet = Fleet(POOL, 5, session, wake=lambda: operator.wake(), note=lambda note: operator.notes.append(note))
-        operator = Operator(fleet, credentials[1])
-        task = asyncio.create_task(Dispatcher(fleet).run())
-        yield operator
+        running = Operator(session, credentials[1])
+        task = asyncio.create_task(Dispatcher(running.fleet).run())
+        yield running
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        fleet.close()
+        running.fleet.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Configure, Drain, Role, Table, Tick
@@ -51,7 +52,7 @@ async def test_members_learn_who_is_primary(operator: Operator, agents: list[Sim
         return any(isinstance(role, Role) and role.primary == uri and role.role == "member" for role in agent.of(Role))
 
     for agent in agents[1:]:
-        await agent.until(lambda agent=agent: told(agent))
+        await agent.until(partial(told, agent))
 
 
 async def test_a_change_of_load_reaches_the_primary_at_once(operator: Operator, agents: list[SimulatedAgent]) -> None:
@@ -84,10 +85,12 @@ async def test_a_burst_of_reports_is_one_push(operator: Operator, agents: list[S
 async def test_ticks_go_to_everybody(operator: Operator, agents: list[SimulatedAgent]) -> None:
     """Each tick reaches every proxy; the next comes two seconds after the primary has acknowledged the one before."""
     await linked(operator, agents)
+
+    def ticks(agent: SimulatedAgent) -> bool:
+        return {tick.tick for tick in agent.of(Tick) if isinstance(tick, Tick)} >= {1, 2, 3}
+
     for agent in agents:
-        await agent.until(
-            lambda agent=agent: {tick.tick for tick in agent.of(Tick) if isinstance(tick, Tick)} >= {1, 2, 3}
-        )
+        await agent.until(partial(ticks, agent))
 
 
 async def test_members_hold_a_short_list_that_counts_nothing_of_the_primary(

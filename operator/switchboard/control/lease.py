@@ -56,7 +56,7 @@ class Lease:
                 version = current["metadata"]["resourceVersion"] if current else None
                 if version != seen:
                     seen, seen_at = version, self._clock()
-                if current is None or _is_free(current, self._clock() - seen_at):
+                if current is None or is_free(current, self._clock() - seen_at):
                     await self._take(current)
                     logger.info("Lease %s/%s is ours, term %d", self._namespace, self._name, self.term)
                     return self.term
@@ -125,7 +125,7 @@ class Lease:
         self._current = await self._kube.replace(self._current)
 
 
-def _is_free(lease: Object, unchanged_seconds: float) -> bool:
+def is_free(lease: Object, unchanged_seconds: float) -> bool:
     spec = lease.get("spec") or {}
     return not spec.get("holderIdentity") or unchanged_seconds > spec.get("leaseDurationSeconds", 0)
 

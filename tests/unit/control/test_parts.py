@@ -1,0 +1,238 @@
+"""The operator's smaller parts: settings, Events, the spec in effect, handlers, the manager."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+import pytest
+
+from switchboard.control import handlers
+from switchboard.control.accept import accept, build_kept
+from switchboard.control.handlers import build_registry
+from switchboard.control.kube import path
+from switchboard.control.lease import is_free
+from switchboard.control.manager import Manager
+from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
+from switchboard.control.recorder import BURST, REFILL_SECONDS, Bucket, Note, event_name
+from switchboard.control.settings import from_environment
+from switchboard.errors import ConfigurationError
+from switchboard.resources.names import PoolRef
+from switchboard.resources.pods import build_pod
+from switchboard.resources.settings import settings
+from tests.unit.control.simulated import SPEC
+
+POOL = PoolRef(name="edge", namespace="voice", uid="u-1")
+
+
+def resource(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "switchboard.dev/v1alpha1",
+        "kind": "VoipProxyPool",
+        "metadata": {"name": "edge", "namespace": "voice", "uid": "u-1", "generation": 1},
+        "spec": {
+            "replicas": 2,
+            "threshold": "80%",
+            "capacity": {"calls": 100},
+            "listen": [{"transport": "UDP", "port": 5060}],
+            "clients": {"networks": ["198.51.100.0/24"]},
+            "proxy": {"image": "proxy:test"},
+            **spec,
+        },
+    }
+
+
+WRONG = {"threshold": "1%", "capacity": {"calls": 20}}
+
+
+def test_settings_have_defaults_and_take_the_environment() -> None:
+    """An operator needs no setting, and takes each from its variable."""
+    assert from_environment({}).watch_namespaces == ()
+    given = from_environment({"WATCH_NAMESPACES": "voice, lab", "LEASE_SECONDS": "9", "POD_NAMESPACE": "ops"})
+    assert (given.watch_namespaces, given.lease_seconds, given.lease_namespace) == (("voice", "lab"), 9.0, "ops")
+
+
+@pytest.mark.parametrize("environment", [{"HTTP_PORT": "http"}, {"LEASE_SECONDS": "0"}])
+def test_a_wrong_setting_is_named(environment: dict[str, str]) -> None:
+    """A setting that makes no sense is refused with its name."""
+    with pytest.raises(ConfigurationError, match=next(iter(environment))):
+        from_environment(environment)
+
+
+def test_events_are_limited_in_rate() -> None:
+    """A pool that flaps writes a burst of Events and then one every two seconds."""
+    now = 0.0
+    bucket = Bucket(lambda: now)
+    assert sum(bucket.take() for _ in range(100)) == BURST
+    now = 10 * REFILL_SECONDS
+    assert sum(bucket.take() for _ in range(100)) == 10
+
+
+def test_a_repeated_event_is_the_same_event() -> None:
+    """What happens again raises a count; another message is another Event."""
+    one, other = Note("ProxyLost", "Proxy a is gone."), Note("ProxyLost", "Proxy b is gone.")
+    assert event_name(resource(), one) == event_name(resource(), one)
+    assert event_name(resource(), one) != event_name(resource(), other)
+
+
+def test_a_good_spec_is_in_effect() -> None:
+    """A spec that can be carried out is."""
+    accepted, refused = accept(resource(), POOL, None, None)
+    assert accepted is not None
+    assert refused is None
+    assert accepted.spec.replicas == 2
+
+
+def test_a_wrong_spec_leaves_the_last_good_one_in_effect() -> None:
+    """A spec that cannot be carried out changes nothing, and the reason is told."""
+    last, _ = accept(resource(), POOL, None, None)
+    accepted, refused = accept(resource(**WRONG), POOL, last, None)
+    assert accepted is last
+    assert refused is not None
+    assert refused.reason == "NoRoomForCalls"
+
+
+def test_the_last_good_spec_outlives_the_operator() -> None:
+    """A new operator finds it in the settings ConfigMap."""
+    last, _ = accept(resource(replicas=5), POOL, None, None)
+    assert last is not None
+    kept = build_kept(POOL, settings(POOL, last.spec), last)
+    accepted, refused = accept(resource(**WRONG), POOL, None, kept)
+    assert refused is not None
+    assert accepted == last
+
+
+@pytest.mark.parametrize("data", [{}, {"spec.json": "{"}, {"spec.json": '{"replicas": 1}'}])
+def test_without_any_good_spec_nothing_is_in_effect(data: dict[str, str]) -> None:
+    """A first spec that is wrong starts nothing, whatever is left in the ConfigMap."""
+    accepted, refused = accept(resource(**WRONG), POOL, None, {"data": data})
+    assert accepted is None
+    assert refused is not None
+
+
+def test_handlers_cannot_add_finalizers_or_annotations() -> None:
+    """Kopf has event handlers and indices only: the kinds of handler that write to objects are not there."""
+    registry = build_registry(Manager(lambda *_: Nothing(), 90))
+    assert not registry._changing.get_all_handlers()
+    assert not registry._spawning.get_all_handlers()
+    assert registry._watching.get_all_handlers()
+
+
+def test_watches_have_time_outs_and_posting_is_off() -> None:
+    """A dead watch is noticed, and kopf writes no Events."""
+    configured = kopf.OperatorSettings()
+    handlers.configure(configured)
+    assert configured.watching.server_timeout
+    assert configured.watching.client_timeout
+    assert not configured.posting.enabled
+    assert configured.watching.label_selectors[handlers.PODS] == "switchboard.dev/pool"
+
+
+def test_a_pod_is_read_as_far_as_decisions_need_it() -> None:
+    """Address, readiness, template and drain of a pod are read from what the API server shows."""
+    body = build_pod(POOL, SPEC, "edge-abcde")
+    body["metadata"] |= {"uid": "p-1", "resourceVersion": "12", "creationTimestamp": "2026-01-02T03:04:05Z"}
+    body["metadata"]["annotations"] = {"switchboard.dev/draining-since": "2026-01-02T04:00:00Z"}
+    before = PodView.of(body)
+    assert (before.phase, before.ready, before.running, before.address) == ("Pending", False, False, "")
+    body["spec"]["nodeName"] = "local"
+    body["status"] = {"phase": "Running", "podIP": "198.18.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
+    pod = PodView.of(body)
+    assert (pod.ready, pod.running, pod.failed, pod.address, pod.owner) == (True, True, False, "198.18.0.9", "u-1")
+    assert pod.template
+    assert pod.draining_since == parse_time("2026-01-02T04:00:00Z")
+    assert format_time(pod.created) == "2026-01-02T03:04:05Z"
+
+
+def test_paths_are_those_of_the_api_server() -> None:
+    """Core and grouped kinds, collections and subresources are found where the API server serves them."""
+    assert path("v1", "Pod", "voice", "a") == "/api/v1/namespaces/voice/pods/a"
+    assert path("networking.k8s.io/v1", "NetworkPolicy", "voice") == (
+        "/apis/networking.k8s.io/v1/namespaces/voice/networkpolicies"
+    )
+    assert path("switchboard.dev/v1alpha1", "VoipProxyPool", "") == "/apis/switchboard.dev/v1alpha1/voipproxypools"
+
+
+def test_a_lease_is_free_when_released_or_unchanged_for_its_duration() -> None:
+    """No two clocks are compared: only how long the Lease has not changed counts."""
+    held = {"spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2001-01-01T00:00:00.000000Z"}}
+    assert not is_free(held, 14.9)
+    assert is_free(held, 15.1)
+    assert is_free({"spec": {"holderIdentity": "", "leaseDurationSeconds": 15}}, 0.0)
+
+
+class Nothing:
+    """A controller that waits until it is woken."""
+
+    def __init__(self) -> None:
+        self.last_success = 0.0
+        self.woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self.woken.set()
+
+    async def run(self) -> None:
+        await self.woken.wait()
+
+
+class Controllers:
+    """A manager whose controllers a test can see."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[PoolKey, int]] = []
+        self.pools: dict[PoolKey, list[dict[str, Any]]] = {}
+        self.manager = Manager(self.make, 90, clock=lambda: 100.0)
+        self.manager.start(Observed(self.pools, {}, {}))
+
+    def make(self, key: PoolKey, _: Observed, term: int) -> Nothing:
+        self.made.append((key, term))
+        return Nothing()
+
+
+KEY = ("voice", "edge")
+
+
+async def test_only_the_holder_of_the_lease_acts() -> None:
+    """A pool gets its controller when the Lease is ours, and loses it at once when the Lease is lost."""
+    controllers = Controllers()
+    controllers.pools[KEY] = [resource()]
+    controllers.manager.wake(KEY)
+    assert controllers.made == []
+    leading = asyncio.create_task(controllers.manager.lead(3))
+    await asyncio.sleep(0)
+    assert controllers.made == [(KEY, 3)]
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+    assert controllers.manager.controllers == {}
+
+
+async def test_a_pool_that_appears_gets_a_controller_and_one_that_goes_loses_it() -> None:
+    """Controllers come and go with the pools; a second wake wakes the one there is."""
+    controllers = Controllers()
+    leading = asyncio.create_task(controllers.manager.lead(3))
+    await asyncio.sleep(0)
+    controllers.pools[KEY] = [resource()]
+    controllers.manager.wake(KEY)
+    del controllers.pools[KEY]
+    controllers.manager.wake(KEY)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert controllers.made == [(KEY, 3)]
+    assert controllers.manager.controllers == {}
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+
+
+async def test_health_names_the_pool_whose_reconciles_fail() -> None:
+    """`/healthz` fails when reconciles stop succeeding, and says for which pool."""
+    controllers = Controllers()
+    controllers.pools[KEY] = [resource()]
+    controllers.manager.wake(KEY)
+    leading = asyncio.create_task(controllers.manager.lead(3))
+    await asyncio.sleep(0)
+    assert controllers.manager.unhealthy() == ["voice/edge"]
+    controllers.manager.controllers[KEY].last_success = 99.0
+    assert controllers.manager.unhealthy() == []
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)

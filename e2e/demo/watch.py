@@ -10,7 +10,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -45,36 +47,47 @@ class Watch:
     namespace: str = "default"
     proxies: dict[str, Proxy] = field(default_factory=dict)  # by <pod>~<boot>
     max_workload: float = 0.0
-    below_when_refused: list[str] = field(default_factory=list)  # proxies with room while a call was refused
 
     async def run(self) -> None:
-        secret = json.loads(kubectl("get", "secret", f"{self.pool}-operator-tls", "-o", "json"))["data"]
+        """Until it is cancelled."""
+        async with self.reading() as read:
+            while True:
+                await read()
+                await asyncio.sleep(PERIOD_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Gives the function that reads every proxy once."""
+        secret = json.loads(self._kubectl("get", "secret", f"{self.pool}-operator-tls", "-o", "json"))["data"]
         pem = {key: base64.b64decode(value) for key, value in secret.items()}
+        source = f"Secret {self.namespace}/{self.pool}-operator-tls"
         context = Credentials(
-            certificate=pem["tls.crt"],
-            key=pem["tls.key"],
-            authorities=pem["ca.crt"],
-            source=f"{self.pool}-operator-tls",
+            certificate=pem["tls.crt"], key=pem["tls.key"], authorities=pem["ca.crt"], source=source
         ).client_context()
         name = Identity("agent", self.pool, self.namespace).san
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
-            while True:
-                await asyncio.gather(
-                    *(self._read(session, pod, address, context, name) for pod, address in await self._pods())
-                )
-                await asyncio.sleep(PERIOD_SECONDS)
 
-    async def _pods(self) -> list[tuple[str, str]]:
-        template = "{range .items[*]}{.metadata.name} {.status.podIP}{'\\n'}{end}".replace("'", '"')
-        listed = await asyncio.to_thread(
-            kubectl, "get", "pods", "-l", f"switchboard.dev/pool={self.pool}", "-o", f"jsonpath={template}"
-        )
+            async def read() -> None:
+                pods = await asyncio.to_thread(self._pods)
+                await asyncio.gather(*(self._read(session, pod, address, context, name) for pod, address in pods))
+
+            yield read
+
+    def _pods(self) -> list[tuple[str, str]]:
+        """Name and address of each pod that has one."""
+        template = '{range .items[*]}{.metadata.name} {.status.podIP}{"\\n"}{end}'
+        listed = self._kubectl("get", "pods", "-l", f"switchboard.dev/pool={self.pool}", "-o", f"jsonpath={template}")
         return [(pod, address) for pod, _, address in (line.partition(" ") for line in listed.splitlines()) if address]
 
-    async def _read(self, session: aiohttp.ClientSession, pod: str, address: str, context: object, name: str) -> None:
+    def _kubectl(self, *arguments: str) -> str:
+        return kubectl("--namespace", self.namespace, *arguments)
+
+    async def _read(
+        self, session: aiohttp.ClientSession, pod: str, address: str, context: ssl.SSLContext, name: str
+    ) -> None:
         url = f"https://{address}:7443/v1/workload"
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
-            async with session.get(url, ssl=context, server_hostname=name) as answer:  # type: ignore[arg-type]  # an SSLContext
+            async with session.get(url, ssl=context, server_hostname=name) as answer:
                 report = msgspec.json.decode(await answer.read(), type=Report)
             self._take(pod, report)
 

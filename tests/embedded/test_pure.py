@@ -2,13 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from e2e.embedded.errors import DeadlineError, ImageError, PodSetupError
 from e2e.embedded.node import environment, images, status, volumes
 from e2e.embedded.node.deadline import Deadline
-from e2e.embedded.node.model import Pod, parse
+from e2e.embedded.node.model import Pod, Probe, Sleep, parse
+from e2e.embedded.node.probes import Asker, repeat
+from e2e.embedded.node.process import Process
 from e2e.embedded.node.sandbox import Addresses, inside
 from e2e.embedded.node.status import ContainerRecord, PodRecord
 from e2e.embedded.state import State
@@ -138,3 +141,18 @@ def test_waiting_in_vain_says_for_what() -> None:
     """The message names what was waited for and what was seen last."""
     with pytest.raises(DeadlineError, match=r"waited 0 s for rain, in vain \(last seen: ''\)"):
         wait_for(lambda: "", 0, "rain")
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_probing_ends_whenever_it_is_cancelled(steps: int) -> None:
+    """A probe whose answer comes in the very moment its container ends does not go on probing."""
+    asker = Asker(_pod().spec.containers[0], "127.0.0.1")
+    probe = Probe(sleep=Sleep(seconds=0), period_seconds=1)
+    process = cast("Process", None)  # this kind of handler asks nothing of it
+    asking = asyncio.ensure_future(repeat(probe, lambda: asker.ask(probe, process, {}, 1.0), lambda _good, _why: None))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    asking.cancel()
+    done, _ = await asyncio.wait({asking}, timeout=0.2)
+    asking.cancel()
+    assert done

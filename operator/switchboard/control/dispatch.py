@@ -25,7 +25,7 @@ from switchboard.link.client import next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Command, Configure, Drain, Role, Table, Tick
 from switchboard.pool.credits import TICK_SECONDS
-from switchboard.pool.table import shortlist
+from switchboard.pool.table import Row, shortlist
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +136,8 @@ class Dispatcher:
         """The tick and the best candidates to every proxy but the assigner; nobody waits for their acks."""
         fleet = self._fleet
         tick = encode(Tick(id=next_id(), term=fleet.term, tick=fleet.ticker.tick))
-        # `received` counts the assigner's calls; for a member that assigns on its own it would make places.
-        rows = tuple(msgspec.structs.replace(row, received=0) for row in shortlist(fleet.table.rows))
-        table = encode(Table(id=next_id(), pool=fleet.pool.name, version=fleet.next_version(), rows=rows))
+        version, best = fleet.next_version(), shortlist(fleet.table.rows)
+        same = self._short_table(version, tuple(msgspec.structs.replace(row, received=0) for row in best))
         for count, member in enumerate(list(fleet.members.values())):
             if not self._is_plain_member(member):
                 continue
@@ -146,9 +145,12 @@ class Dispatcher:
                 await asyncio.sleep(CHUNK_PAUSE_SECONDS)
             try:
                 await member.post(tick)
-                await member.post(table)
+                await member.post(self._short_table(version, fleet.rows_for(member, best)) if member.assigned else same)
             except LinkError:
                 continue  # `lost` tells the fleet
+
+    def _short_table(self, version: tuple[int, int], rows: tuple[Row, ...]) -> bytes:
+        return encode(Table(id=next_id(), pool=self._fleet.pool.name, version=version, rows=rows))
 
     def _is_plain_member(self, member: Member) -> bool:
         wanted = self._fleet.wanted_role(member.proxy.name)

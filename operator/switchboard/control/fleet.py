@@ -25,9 +25,9 @@ from switchboard.link.client import LinkClient, Target, next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Configure, Hello, Peer, Report, RoleName, Settings
 from switchboard.link.tls import Credentials
-from switchboard.pool.credits import Ticker
+from switchboard.pool.credits import Ticker, received_live
 from switchboard.pool.spec import PoolSpec
-from switchboard.pool.table import Proxy, eligible, in_order, sip_uri
+from switchboard.pool.table import Proxy, Row, eligible, in_order, sip_uri
 from switchboard.pool.workload import places, saturated
 from switchboard.resources.names import AGENT_PORT, PoolRef
 
@@ -241,6 +241,15 @@ class Fleet:
     def ask(self) -> None:
         """Asks for another reconcile."""
         self._wake()
+
+    def rows_for(self, member: Member, rows: Iterable[Row]) -> tuple[Row, ...]:
+        """The rows as this member may use them: `received` counts its own calls, not the assigner's."""
+        own = member.proxy.id
+        readings = ((row, self.members[row.id.partition("~")[0]].proxy.reading) for row in rows)
+        return tuple(
+            msgspec.structs.replace(row, received=received_live(reading.received, own, row.closed) if reading else 0)
+            for row, reading in readings
+        )
 
     def next_version(self) -> tuple[int, int]:
         self.version = (self.term, self.version[1] + 1)

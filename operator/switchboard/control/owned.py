@@ -1,9 +1,10 @@
 """What a pool owns, brought to what it should be: applied when it is missing or differs, and not otherwise.
 
 Drift is whatever makes an observed object lack something we want: a changed value, a missing key, another list. What
-others add (annotations, fields that the API server fills in) is theirs. An object that was found right is not compared
-again until it or what we want changes; one that still differs after an apply (the API server writes a value in another
-way) is not applied again for the same reason.
+others add (annotations, fields that the API server fills in) is theirs, except in `data`. An object that was found
+right is not compared again until it changes; one that still differs after an apply (the API server writes a value in
+another way) is not applied again for the same reason. When what we want changes it is applied, so that what we no
+longer want goes: only the API server knows which fields were ours.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from switchboard.resources.names import Manifest
 Id = tuple[str, str]  # kind, name
 
 _BY_MEMBERSHIP = {"ownerReferences"}  # others may add some
+_EXACT = {"data"}  # of Secrets and ConfigMaps: a key more is read by whoever mounts it
 
 
 def identify(obj: Mapping[str, Any]) -> Id:
@@ -51,9 +53,8 @@ class Owned:
         current = self.latest(observed).get(key)
         digest = hashlib.sha256(msgspec.json.encode(wanted, order="sorted")).digest()
         if current is not None:
-            if self._settled.get(key) == (digest, version_of(current)):
-                return current
-            if covers(wanted, current):
+            before, version = self._settled.get(key, (digest, 0))
+            if before == digest and (version == version_of(current) or covers(wanted, current)):
                 self._settled[key] = (digest, version_of(current))
                 return current
         applied = await self._kube.apply(wanted)
@@ -67,14 +68,19 @@ def covers(wanted: Any, current: Any) -> bool:
     if isinstance(wanted, dict):
         if not isinstance(current, dict):
             return not wanted and current is None
-        return all(
-            _has_all(value, current.get(key)) if key in _BY_MEMBERSHIP else covers(value, current.get(key))
-            for key, value in wanted.items()
-        )
+        return all(_covers_field(key, value, current.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list):
         present = current or []
         return len(wanted) == len(present) and all(covers(*pair) for pair in zip(wanted, present, strict=True))
     return bool(wanted == current) or (not wanted and current is None)
+
+
+def _covers_field(key: str, wanted: Any, current: Any) -> bool:
+    if key in _BY_MEMBERSHIP:
+        return _has_all(wanted, current)
+    if key in _EXACT:
+        return bool((wanted or {}) == (current or {}))
+    return covers(wanted, current)
 
 
 def _has_all(wanted: list[Any], current: Any) -> bool:

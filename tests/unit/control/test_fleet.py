@@ -105,6 +105,17 @@ async def test_members_hold_a_short_list_that_counts_nothing_of_the_primary(
     assert {row.received for row in table_of(member).values()} == {0}
 
 
+async def test_a_member_that_assigns_is_told_what_of_its_own_calls_arrived(
+    operator: Operator, agents: list[SimulatedAgent]
+) -> None:
+    """A member that had to send calls on gets rows that count those calls, so that its credits do not run out."""
+    primary, member, other = agents
+    await linked(operator, agents)
+    other.report(received={primary.id: {1: 7}, member.id: {1: 2}})
+    member.report(assigned={other.id: {1: 3}}, assigned_total=3)
+    await member.until(lambda: table_of(member).get(other.id) and table_of(member)[other.id].received == 2)
+
+
 async def test_draining_and_taking_back(operator: Operator, agents: list[SimulatedAgent]) -> None:
     """A pod that is to drain is told so and leaves the table; taken back, it is told so and returns."""
     primary, drained, other = agents

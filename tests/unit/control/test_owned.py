@@ -25,6 +25,8 @@ from switchboard.control.owned import covers
         ({"a": {"b": 1}}, {"a": 5}, False),
         ({"ownerReferences": [{"uid": "1"}]}, {"ownerReferences": [{"uid": "2"}, {"uid": "1", "x": 1}]}, True),
         ({"ownerReferences": [{"uid": "1"}]}, {"ownerReferences": [{"uid": "2"}]}, False),
+        ({"data": {"a": "1"}}, {"data": {"a": "1"}}, True),
+        ({"data": {"a": "1"}}, {"data": {"a": "1", "b": "2"}}, False),
     ],
 )
 def test_what_counts_as_drift(wanted: dict[str, Any], current: dict[str, Any], so: bool) -> None:

@@ -1,0 +1,82 @@
+"""A pool's certificates are renewed without a dropped link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from e2e import product
+from e2e.embedded.cluster import Cluster
+from switchboard.resources import certificates
+from switchboard.resources.certificates import Authorities, Term
+from switchboard.resources.names import PoolRef
+from switchboard.resources.secrets import build_agent_tls, build_authority, build_operator_tls
+from tests.cluster.world import Pool, until
+
+
+@pytest.fixture
+def fast_volumes() -> Iterator[None]:
+    """Secrets reach the pods at once, not after a kubelet's minute."""
+    cluster = Cluster()
+    cluster.choose(volume_refresh_seconds=0.5)
+    yield
+    cluster.choose(volume_refresh_seconds=60.0)
+
+
+async def age(pool: Pool) -> None:
+    """The pool gets an authority in the last third of its life, which has issued fresh certificates."""
+    ref = PoolRef.of(await pool.get())
+    now = datetime.now(UTC)
+    old = Term(serial=x509.random_serial_number(), since=now - timedelta(days=900), lifetime=timedelta(days=1000))
+    new = Term(serial=x509.random_serial_number(), since=now - timedelta(hours=1), lifetime=timedelta(days=90))
+    authority = certificates.issue_authority(certificates.generate_key(), old)
+    authorities = Authorities(signing=authority)
+    agent = certificates.issue_agent(ref, authority, certificates.generate_key(), new)
+    operator = certificates.issue_operator(ref, authority, certificates.generate_key(), new)
+    for secret in (
+        build_authority(ref, authorities),
+        build_agent_tls(ref, agent, authorities),
+        build_operator_tls(ref, operator, authorities),
+    ):
+        await pool.kube.apply(secret)
+
+
+async def test_the_authority_is_replaced_step_by_step(pool: Pool, fast_volumes: None) -> None:
+    """An old authority is followed by a new one, every proxy has each step before the next, and no link is lost."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    before = await pool.owned("v1", "Secret", "edge-ca")
+    assert before is not None
+    await age(pool)
+    seen: set[str] = set()
+
+    async def replaced() -> bool:
+        found = await pool.owned("v1", "Secret", "edge-ca")
+        assert found is not None
+        seen.update(found["data"])
+        signing = Authorities.from_secret(found["data"]).signing
+        return set(found["data"]) == {"tls.crt", "tls.key"} and not certificates.needs_renewal(
+            signing.certificate, datetime.now(UTC)
+        )
+
+    await until(replaced, "a new authority alone", within=60)
+    assert {"following.crt", "previous.crt"} <= seen
+    assert "ProxyLost" not in await pool.reasons()
+    await pool.patch(replicas=3)
+    await pool.ready(3)
+
+
+async def test_a_lost_authority_is_made_anew(pool: Pool, fast_volumes: None) -> None:
+    """Deleting every certificate of a pool costs its calls nothing: new ones are made, and links come up with them."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    with pool.pbx(), await pool.call(calls=100, rate=10, hold_seconds=1) as load:
+        for name in ("edge-ca", "edge-agent-tls", "edge-operator-tls"):
+            product.kubectl("delete", "secret", name, "--namespace", pool.namespace)
+        await pool.patch(replicas=3)
+        await pool.ready(3)
+        result = load.wait(60)
+    assert (result.offered, result.completed) == (100, 100), load.errors()

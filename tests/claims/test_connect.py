@@ -9,7 +9,7 @@ from tests.tools import message as sip
 
 
 async def test_c01_c15_shared_workload_decides(exchange: Exchange) -> None:
-    """C1, C15: proxies carry voice on one network and share workload data; that data decides which one a client gets."""
+    """C1, C15: proxies carry voice on one network and share workload data, which decides which one a client gets."""
     await exchange.open(replicas=2)
     await exchange.fill(PLACES)
     first = set(exchange.served_by())

@@ -156,10 +156,27 @@ async def test_media_down(pool: Pool, alice: Phone, pbx: Phone) -> None:
 
 
 async def test_not_ready(pool: Pool, alice: Phone, pbx: Phone) -> None:
-    """A proxy that its agent has not set up yet serves nobody."""
+    """A proxy that its agent has not set up yet serves nobody: a client's next retransmission may reach another."""
     pool.primary.set(ready=0)
-    assert (await alice.call(pool.uri)).status == 503
-    assert pbx.incoming == []
+    call = await alice.dial(pool.uri)
+    await until(lambda: sent_invites(alice) >= 2, "the INVITE sent again")
+    assert call.transaction.responses == []
+    pool.primary.set(ready=1)
+    assert await call.result() == 200
+    assert await call.bye() == 200
+
+
+async def test_not_ready_for_peers(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A proxy that is not set up yet answers other proxies at once, so that they go on to the next."""
+    pool.members[0].set(ready=0)
+    pool.table(0, 100, 100)
+    assert (await alice.call(pool.uri, within=0.7)).status == 200  # well before a silent peer would be given up
+    assert pbx.incoming[0].served_by == pool.members[1].ip
+
+
+def sent_invites(phone: Phone) -> int:
+    """Repetitions included."""
+    return sum(message.method == "INVITE" for _, message in phone.endpoint.sent if not message.is_response)
 
 
 @pytest.mark.parametrize("mode", ["forward", "redirect"])

@@ -2,16 +2,19 @@
 
 import argparse
 import dataclasses
-import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from e2e.embedded import binaries, namespace, network, requirements
-from e2e.embedded.errors import EmbeddedError
+from e2e.embedded.errors import EmbeddedError, ImageError
+from e2e.embedded.node import images
 from e2e.embedded.settings import Settings
 from e2e.embedded.state import VARIABLE, State, write_json
 
@@ -43,6 +46,8 @@ def main() -> int:
     except EmbeddedError as error:
         print(f"embedded: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _act(arguments: argparse.Namespace, command: list[str]) -> int:
@@ -93,6 +98,7 @@ def _state(arguments: argparse.Namespace) -> State:
 
 
 def _prepare(state: State, arguments: argparse.Namespace) -> Path:
+    chosen = _images(arguments)
     requirements.check()
     programs = binaries.ensure()
     if state.root.exists() and any(state.root.iterdir()) and not state.settings.exists():
@@ -103,12 +109,27 @@ def _prepare(state: State, arguments: argparse.Namespace) -> Path:
     state.make()
     fields = dataclasses.fields(Settings)
     Settings(**{field.name: getattr(arguments, field.name) for field in fields}).save(state)
-    images = json.loads(arguments.images.read_text()) if arguments.images else {}
-    for pair in arguments.image:
-        name, _, root = pair.rpartition("=")
-        images[name] = {"root": str(Path(root).absolute())}
-    write_json(state.images, images)
+    write_json(state.images, chosen)
     return programs
+
+
+def _images(arguments: argparse.Namespace) -> dict[str, object]:
+    """What `--images` and `--image` name, checked before anything is started."""
+    chosen: dict[str, images.Image] = {}
+    if arguments.images is not None:
+        try:
+            chosen |= images.parse(arguments.images.read_bytes())
+        except (OSError, ImageError) as error:
+            raise ImageError(f"--images {arguments.images}: {getattr(error, 'strerror', None) or error}") from None
+    for pair in arguments.image:
+        name, equals, root = pair.rpartition("=")
+        if not equals:
+            raise ImageError(f"--image {pair}: write it as NAME=DIR")
+        chosen[name] = images.Image(str(Path(root).absolute()))
+    for name, image in chosen.items():
+        if not Path(image.root).is_dir():
+            raise ImageError(f"image {name}: its root file system {image.root} is not a directory")
+    return {name: msgspec.to_builtins(image) for name, image in chosen.items()}
 
 
 def _run(arguments: argparse.Namespace, command: list[str]) -> int:
@@ -116,7 +137,12 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
         state = _state(arguments)
         return namespace.run(state, _prepare(state, arguments), command)
     state = State(Path(tempfile.mkdtemp(prefix="switchboard-")))
-    status = namespace.run(state, _prepare(state, arguments), command)
+    try:
+        programs = _prepare(state, arguments)
+    except EmbeddedError:
+        shutil.rmtree(state.root)
+        raise
+    status = namespace.run(state, programs, command)
     if status == 0:
         shutil.rmtree(state.root, ignore_errors=True)
     else:

@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 from types import FrameType
 
-from e2e.embedded import network
-from e2e.embedded.components import python
+from e2e.embedded import components, network
 from e2e.embedded.errors import EmbeddedError, RequirementError
 from e2e.embedded.requirements import program
 from e2e.embedded.state import VARIABLE, State
@@ -74,7 +73,8 @@ def stop(state: State) -> bool:
     if pid is None:
         return False
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: running(state) is None, END_SECONDS, f"the cluster (process {pid}) to end")
+    # Not `running`: the first process loses its command line before the others have ended, and is gone only after them.
+    wait_for(lambda: not components.running(pid), END_SECONDS, f"the cluster (process {pid}) to end")
     state.init.unlink()
     return True
 
@@ -105,7 +105,7 @@ def _command(state: State, binaries: Path, more: list[str]) -> list[str]:
     if not network.NAMESPACES.is_dir() and state.root.is_relative_to("/run"):
         raise RequirementError(f"the cluster's directory {state.root} is under /run, which it covers: choose another")
     kinds = ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    inside = [*python("e2e.embedded.inside"), "--state", str(state.root), "--binaries", str(binaries)]
+    inside = [*components.python("e2e.embedded.inside"), "--state", str(state.root), "--binaries", str(binaries)]
     return [program("unshare"), *kinds, "--", *inside, *more]
 
 

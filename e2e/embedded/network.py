@@ -7,6 +7,7 @@ would all look like the destination talking to itself.)
 """
 
 import ipaddress
+import json
 import subprocess
 from pathlib import Path
 
@@ -72,21 +73,24 @@ def add_host(name: str, address: str) -> list[str]:
         raise EmbeddedError(
             f"host {name}: {address} is not in {HOSTS}, where hosts outside the cluster have their addresses"
         )
-    mark = NAMESPACES / f"{name}.address"
     if not (NAMESPACES / name).exists():
         attach(name, address)
-        mark.write_text(address)
-    elif not mark.exists() or mark.read_text() != address:
+    elif _address(name) != address:
         raise EmbeddedError(f"host {name} exists with another address: choose another name, or remove_host first")
     return enter(name)
 
 
 def remove_host(name: str) -> None:
     """The host's namespace goes; processes still in it keep running without a network."""
-    mark = NAMESPACES / f"{name}.address"
-    if mark.exists():
-        detach(name, mark.read_text())
-        mark.unlink()
+    if (NAMESPACES / name).exists():
+        detach(name, _address(name))
+
+
+def _address(name: str) -> str:
+    """Of a host that exists."""
+    command = [program("ip"), "-n", name, "-json", "-4", "address", "show", "dev", "eth0"]
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return str(shown[0]["addr_info"][0]["local"])
 
 
 def _link(address: str) -> str:

@@ -99,12 +99,17 @@ def test_up_enter_down(tmp_path: Path) -> None:
     [
         (["--", "/no/such/command"], "cannot run /no/such/command: No such file or directory"),
         (["--state", str(ROOT), "--", "true"], "holds things that are not a cluster's"),
+        (["--images", "/no/such.json", "--", "true"], "--images /no/such.json: No such file or directory"),
+        (
+            ["--image", "app=/no/such/root", "--", "true"],
+            "image app: its root file system /no/such/root is not a directory",
+        ),
         (["host", "phone", "10.0.0.1", "--", "true"], "no cluster is running"),
     ],
 )
-def test_mistakes_are_one_line(words: list[str], said: str) -> None:
+def test_mistakes_are_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     """A mistake is answered with one line that says what is wrong."""
-    environment = {**_environment(), "SWITCHBOARD_CACHE": os.environ.get("SWITCHBOARD_CACHE", "")}
+    environment = {**_environment(), "TMPDIR": str(tmp_path)}
     ran = subprocess.run(
         [*COMMAND, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

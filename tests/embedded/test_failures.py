@@ -1,6 +1,8 @@
 """The cluster's own parts going away for a while."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,24 +41,29 @@ def test_pods_outlive_the_api_server(namespace: Namespace, shell: Shell) -> None
     namespace.kubectl("delete", "pod", "steady", "killed", "--timeout=10s")
 
 
-def test_node_program_restarted(namespace: Namespace, shell: Shell) -> None:
+@pytest.mark.parametrize("how", ["asked", "killed"])
+def test_node_program_restarted(namespace: Namespace, shell: Shell, how: str) -> None:
     """When the node program ends its Pods' processes end; started again, it runs the Pods anew."""
     namespace.pod("again", shell(FOREVER), restartPolicy="Always")
     namespace.ready("again")
     before = namespace.cluster.process(namespace.name, "again", "main")
     try:
-        faults.stop("node")
-        assert not Path(f"/proc/{before}").exists()
+        if how == "killed":
+            os.kill(json.loads(namespace.cluster.state.run("node").read_text())["pid"], signal.SIGKILL)
+        else:
+            faults.stop("node")
+        wait_for(lambda: not Path(f"/proc/{before}").exists(), SECONDS, "the Pod's process to end")
     finally:
         faults.start("node")
 
-    def runs() -> int:
+    def runs_anew() -> bool:
         with suppress(EmbeddedError):
-            return namespace.cluster.process(namespace.name, "again", "main")
-        return 0
+            return namespace.cluster.process(namespace.name, "again", "main") != before
+        return False
 
-    assert wait_for(runs, SECONDS, "the Pod to run again") != before
+    wait_for(runs_anew, SECONDS, "the Pod to run again")
     namespace.ready("again")
+    namespace.kubectl("delete", "pod", "again", "--timeout=10s")
 
 
 def test_node_is_kept_ready(namespace: Namespace) -> None:

@@ -119,8 +119,7 @@ class NodeProgram:
                 await worker.kill()
         else:
             self._finished.add(worker.pod.metadata.uid)
-        finally:
-            del self._workers[worker.pod.metadata.uid]
+        del self._workers[worker.pod.metadata.uid]  # not when cancelled: `run` kills those that are left
 
     async def _watch_services(self) -> None:
         async for event in self.api.watch("/api/v1/services"):

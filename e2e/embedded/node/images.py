@@ -15,12 +15,20 @@ class Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entrypoint: list[str] = []
 
 
+def parse(content: bytes) -> dict[str, Image]:
+    """Images by their names, from JSON."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Image])
+    except msgspec.DecodeError as error:
+        raise ImageError(f"not a list of images: {error}") from error
+
+
 def find(state: State, name: str) -> Image:
     """Read anew each time, so that images can be added while the cluster runs."""
     try:
-        known = msgspec.json.decode(state.images.read_bytes(), type=dict[str, Image])
-    except msgspec.DecodeError as error:
-        raise ImageError(f"{state.images} cannot be read: {error}") from error
+        known = parse(state.images.read_bytes())
+    except ImageError as error:
+        raise ImageError(f"{state.images}: {error}") from error
     if name not in known:
         raise ImageError(f"image {name!r} is not one of this cluster's: {', '.join(sorted(known)) or 'it has none'}")
     return known[name]

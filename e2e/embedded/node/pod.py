@@ -59,6 +59,7 @@ class PodWorker:
         self._volumes = Volumes(node.api, pod, root, self.address)
         self._sandbox = Sandbox(node.state, pod, self.address)
         self._sandbox_made = False
+        self._volumes_made = False
         self._making: asyncio.Task[None] | None = None
         self._living: asyncio.Task[None] | None = None
         self._records = {one.name: ContainerRecord(one) for one in (*pod.spec.init_containers, *pod.spec.containers)}
@@ -210,6 +211,7 @@ class PodWorker:
                 await asyncio.sleep(SETUP_RETRY_SECONDS)
             else:
                 break
+        self._volumes_made = True
         self._plan_token_renewal()
         self.changed()
 
@@ -235,6 +237,7 @@ class PodWorker:
                 await self._runners[name].stop(grace)
 
     async def _clean(self) -> None:
+        self._volumes_made = False
         if self._refreshing is not None:
             self._refreshing.cancel()
         for task in list(self._tasks):
@@ -308,7 +311,7 @@ class PodWorker:
         return any(one.name == volume_name and one.empty_dir is None for one in self.pod.spec.volumes)
 
     def _refresh_in(self, seconds: float) -> None:
-        if self._refreshing is None and self._sandbox_made:
+        if self._refreshing is None and self._volumes_made:
             self._refreshing = asyncio.get_running_loop().call_later(seconds, self._refresh)
 
     def _refresh(self) -> None:

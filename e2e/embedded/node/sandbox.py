@@ -65,7 +65,9 @@ class Sandbox:
         self._pause: Process | None = None
 
     async def make(self) -> None:
-        """Network and process namespace."""
+        """Network and process namespace; what a killed node program has left of the same Pod goes first."""
+        if (network.NAMESPACES / self._network).exists():
+            await asyncio.to_thread(self._remove)
         self._files.mkdir(parents=True, exist_ok=True)
         (self._files / "hostname").write_text(self.hostname + "\n")
         (self._files / "resolv.conf").write_text("")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -97,6 +98,7 @@ class Caller(asyncio.DatagramProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.DatagramTransport
         self._host, self._port = plan.source
+        self._run = secrets.token_hex(4)  # no two runs' calls are alike to a proxy that remembers
         self._body = (
             f"v=0\r\no=- 1 1 IN IP4 {self._host}\r\ns=-\r\nc=IN IP4 {self._host}\r\nt=0 0\r\n"
             "m=audio 16000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
@@ -126,9 +128,9 @@ class Caller(asyncio.DatagramProtocol):
         branch = branch or f"{method[0]}{call.number}.{call.cseq}"
         return (
             f"{method} {call.uri} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {self._host}:{self._port};rport;branch=z9hG4bK{self._port}{branch}\r\n"
-            f"Max-Forwards: 70\r\nFrom: <sip:c{call.number}@{self._host}>;tag={call.number}\r\nTo: {call.to}\r\n"
-            f"Call-ID: {call.number}-{self._port}@{self._host}\r\nCSeq: {call.cseq} {method}\r\n"
+            f"Via: SIP/2.0/UDP {self._host}:{self._port};rport;branch=z9hG4bK{self._run}{branch}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:c{call.number}@{self._host}>;tag={self._run}{call.number}\r\nTo: {call.to}\r\n"
+            f"Call-ID: {call.number}-{self._run}@{self._host}\r\nCSeq: {call.cseq} {method}\r\n"
             f"{extra}Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
 

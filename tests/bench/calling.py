@@ -160,7 +160,7 @@ class Saturation(msgspec.Struct, frozen=True):
         """Calls are assigned in turn: what was placed before the first refused one had its place before it."""
         refused = [record for record in records if record.outcome == "refused"]
         first = min(refused, key=lambda record: record.sent, default=None)
-        until = first.sent if first else records[-1].sent
+        until, end = (first.sent, first.final) if first else (records[-1].sent, records[-1].final)
         before = [record for record in records if record.sent < until]
-        held = sum(record.outcome == "answered" and record.hung_up > until for record in before)
+        held = sum(record.outcome == "answered" and record.hung_up > end for record in before)
         return cls(first.final if first else float("inf"), len(before), held)

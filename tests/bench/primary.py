@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
 
 from tests.bench import procs
-from tests.tools.proxies import Proxy, Row
+from tests.tools.proxies import PROJECT, Proxy, Row
 
 NETWORK = "127.91.0.0/16"
 CHUNK_BYTES = 32_000  # a datagram to Kamailio stays below 64 KB
@@ -52,6 +53,7 @@ class Primary:
 @contextlib.contextmanager
 def alone(root: pathlib.Path, run: pathlib.Path, address: str) -> Iterator[Primary]:
     run.mkdir(parents=True)
+    shutil.copytree(PROJECT / "proxy", run.parent / "proxy")  # what Proxy lays over the root file system
     proxy = Proxy("bench-00000", address, run, root, media=False, media_timeout_seconds=60)
     proxy.start()
     try:

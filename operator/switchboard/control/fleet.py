@@ -34,6 +34,7 @@ from switchboard.resources.names import AGENT_PORT, PoolRef
 logger = logging.getLogger(__name__)
 
 DIAL_PATIENCE_SECONDS = 3.0  # a proxy that cannot be dialled for so long counts as lost
+PEERS_PAUSE_SECONDS = 0.005  # for each proxy: all peers go to all proxies, 100 MB in a pool of 1000
 SILENT_PERIODS = 3  # a primary that reports nothing for so many periods is lost, long before TCP would say so
 
 
@@ -65,6 +66,8 @@ class Fleet:
         self.stirred = asyncio.Event()  # ticker, assigner or members changed
         self.unsynced: asyncio.Queue[Member] = asyncio.Queue()
         self._outgoing: str | None = None  # stays primary until it is demoted
+        self._members_changed = False
+        self._peers_after = 0.0
         self._succession = Succession(lambda: self.ticker.tick)
         self._session = session
         self._credentials: Credentials | None = None
@@ -229,9 +232,15 @@ class Fleet:
         member = self.member(self.assigner)
         assigner = member.proxy.id or None if member is not None else None
         proxies = [one.proxy for one in self.members.values()]
+        self._members_changed = False
         self.table.rebuild(proxies, assigner, self._places, self._succession.predecessors, self.clock())
         if self.table.dirty:
             self.table_changed.set()
+
+    def refresh(self) -> None:
+        """Brings the table up to date before it is sent: a thousand proxies that join together are one rebuild."""
+        if self._members_changed:
+            self.rebuild()
 
     @property
     def overlapping(self) -> bool:
@@ -309,13 +318,20 @@ class Fleet:
             for proxy in self.proxies()
             if proxy.address and not proxy.failed
         )
-        now = self.configuration
-        if now is None or now.settings != settings or now.peers != peers:
-            self.configuration = Configure(id=next_id(), term=self.term, settings=settings, peers=peers)
-            self.configuration_frame = encode(self.configuration)
+        before, now = self.configuration, self.clock()
+        if before is not None and before.settings == settings:
+            if before.peers == peers:
+                return
+            if now < self._peers_after:
+                asyncio.get_running_loop().call_later(self._peers_after - now, self._wake)
+                return
+        self._peers_after = now + PEERS_PAUSE_SECONDS * len(peers)
+        self.configuration = Configure(id=next_id(), term=self.term, settings=settings, peers=peers)
+        self.configuration_frame = encode(self.configuration)
 
     def _membership(self) -> None:
-        self.rebuild()
+        self._members_changed = True
+        self.table_changed.set()
         self.stirred.set()
         self._wake()
 
@@ -376,5 +392,4 @@ class Fleet:
             self._succession.dies_overlapping(member.proxy.id, member.assigned, member.assigned_per_second, silent)
         if member.proxy.name == self.assigner:
             self.ticker = self.ticker.reassigned()
-        self.rebuild()
-        self._wake()
+        self._membership()

@@ -31,6 +31,7 @@ OWNED = (  # watched so that drift is repaired
 WATCH_SERVER_SECONDS = 300  # the API server ends a watch after this; a restart of the watch costs one request
 WATCH_CLIENT_SECONDS = 330.0  # and if it does not, we do: a dead watch is silent
 CONNECT_SECONDS = 10.0
+WORKER_IDLE_SECONDS = 0.5  # kopf keeps a task and the last object of each pod for so long; its default is 5
 
 
 class Driver(Protocol):
@@ -86,6 +87,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = WATCH_SERVER_SECONDS
     settings.watching.client_timeout = WATCH_CLIENT_SECONDS
     settings.watching.connect_timeout = CONNECT_SECONDS
+    settings.queueing.idle_timeout = WORKER_IDLE_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
     settings.networking.error_backoffs = _Forever()
     for resource in (PODS, *OWNED):

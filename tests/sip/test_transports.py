@@ -63,7 +63,8 @@ async def test_kamailio_restarts(pool: Pool, alice: Phone, pbx: Phone) -> None:
     member.start_kamailio()
     assert member.id != before
     assert member.id.split("~")[0] == before.split("~")[0]
-    assert (await alice.call(f"sip:echo@{member.ip}:5060")).status == 503
+    async with Phone.at(f"{CLIENTS}.30", protocol="tcp") as bob:  # over UDP it would get no answer
+        assert (await bob.call(f"sip:echo@{member.ip}:5060;transport=tcp")).status == 503
     call = await alice.call(pool.uri)
     assert call.status == 200
     assert pbx.incoming[0].served_by == pool.members[1].ip

@@ -35,16 +35,28 @@ class Agent:
     """`/v1/workload` of one agent, over a connection that stays."""
 
     def __init__(self, address: str, context: ssl.SSLContext, identity: str) -> None:
-        plain = socket.create_connection((address, AGENT_PORT), ANSWER_SECONDS)
-        self._connection = http.client.HTTPConnection(address)
-        self._connection.sock = context.wrap_socket(plain, server_hostname=identity)
+        self._address, self._context, self._identity = address, context, identity
+        self._connection = self._connect()
 
     def report(self) -> Report:
-        self._connection.request("GET", "/v1/workload")
-        return msgspec.json.decode(self._connection.getresponse().read(), type=Report)
+        try:
+            return self._ask()
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self._connection = self._connect()  # it was idle for too long
+            return self._ask()
 
     def close(self) -> None:
         self._connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        plain = socket.create_connection((self._address, AGENT_PORT), ANSWER_SECONDS)
+        connection = http.client.HTTPSConnection(self._address)
+        connection.sock = self._context.wrap_socket(plain, server_hostname=self._identity)
+        return connection
+
+    def _ask(self) -> Report:
+        self._connection.request("GET", "/v1/workload")
+        return msgspec.json.decode(self._connection.getresponse().read(), type=Report)
 
 
 class Snapshot(msgspec.Struct, frozen=True):

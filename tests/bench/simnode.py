@@ -39,8 +39,14 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
         data = None if body is None else msgspec.json.encode(body)
-        self._connection.request(method, path, data, {"Content-Type": kind, "Accept": "application/json"})
-        answer = self._connection.getresponse()
+        headers = {"Content-Type": kind, "Accept": "application/json"}
+        try:
+            self._connection.request(method, path, data, headers)
+            answer = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self._connection.close()  # it was idle for too long; the next request opens it again
+            self._connection.request(method, path, data, headers)
+            answer = self._connection.getresponse()
         content = answer.read()
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {content[:300]!r}")

@@ -19,8 +19,10 @@ import aiohttp
 import msgspec
 
 from e2e.product import kubectl
+from switchboard.agent.http import TableInEffect
 from switchboard.link.messages import Report
 from switchboard.link.tls import Credentials, Identity
+from switchboard.pool.table import Row
 
 PERIOD_SECONDS = 0.2
 LOST_SECONDS = 1.5  # a proxy that has not answered for so long is shown as gone
@@ -33,6 +35,7 @@ class Proxy:
     name: str
     report: Report
     seen_at: float
+    rows: tuple[Row, ...] = ()  # the table in effect there
 
     @property
     def alive(self) -> bool:
@@ -85,14 +88,17 @@ class Watch:
     async def _read(
         self, session: aiohttp.ClientSession, pod: str, address: str, context: ssl.SSLContext, name: str
     ) -> None:
-        url = f"https://{address}:7443/v1/workload"
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            url = f"https://{address}:7443/v1/workload"
             async with session.get(url, ssl=context, server_hostname=name) as answer:
                 report = msgspec.json.decode(await answer.read(), type=Report)
-            self._take(pod, report)
+            url = f"https://{address}:7443/v1/table"
+            async with session.get(url, ssl=context, server_hostname=name) as answer:
+                rows = msgspec.json.decode(await answer.read(), type=TableInEffect).rows
+            self._take(pod, report, rows)
 
-    def _take(self, pod: str, report: Report) -> None:
-        self.proxies[f"{pod}~{report.boot}"] = Proxy(pod, report, time.monotonic())
+    def _take(self, pod: str, report: Report, rows: tuple[Row, ...]) -> None:
+        self.proxies[f"{pod}~{report.boot}"] = Proxy(pod, report, time.monotonic(), rows)
         self.max_workload = max(self.max_workload, report.workload)
 
     @property

@@ -45,11 +45,20 @@ class Exchange:
         self.service = f"sip:bob@{await self.pool.address()}:5060"
         self._read = await self._stack.enter_async_context(self._watch.reading())
 
-        async def everybody_assigned_to() -> bool:
-            reports = await self.reports()
-            return len(reports) == replicas and all(report.table > (0, 0) for report in reports.values())
+        async def in_effect() -> bool:
+            """The primary may give every place of every proxy, and each proxy knows where to pass calls on."""
+            await self._read()
+            proxies = [proxy for proxy in self._watch.proxies.values() if proxy.alive]
+            tables = [proxy.rows for proxy in proxies if proxy.report.role == "primary"]
+            rooms = [row.room for rows in tables for row in rows]
+            return (
+                len(proxies) == replicas
+                and all(proxy.report.table > (0, 0) and proxy.report.tick > 0 for proxy in proxies)
+                and len(rooms) == replicas
+                and min(rooms) >= 1
+            )
 
-        await until(everybody_assigned_to, f"{replicas} proxies with a table")
+        await until(in_effect, f"{replicas} proxies in the primary's table")
 
     async def reports(self) -> dict[str, Report]:
         """What each proxy says now, by pod."""

@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import time
 
-from e2e.embedded.faults import kill_pod
-
 from e2e import product
 from e2e.embedded import network
+from e2e.embedded.faults import kill_pod
 from tests.tools.sip import Phone
 
 PROBE_SECONDS = 0.02

@@ -54,6 +54,11 @@ async def test_c10_on_until_one_has_room(exchange: Exchange) -> None:
     call = await exchange.call()
     assert call.status == 503
     assert int(call.final.header("Retry-After")) >= 1
+
+    async def told() -> bool:
+        return "PoolSaturated" in await exchange.pool.reasons()
+
+    await until(told, "an Event PoolSaturated", within=10)
     freed = exchange.calls.pop()
     assert await freed.bye() == 200
     await exchange.reported(3 * PLACES - 1)

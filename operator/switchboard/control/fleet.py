@@ -374,6 +374,10 @@ class Fleet:
             member.proxy = msgspec.structs.replace(member.proxy, saturated=full)
             if full:
                 self._note(Note("ProxySaturated", f"Proxy {name} is at the threshold.", "Warning"))
+                if all(other.proxy.saturated for other in self.members.values() if eligible(other.proxy)):
+                    self._note(
+                        Note("PoolSaturated", "Every proxy is at the threshold; new calls are refused.", "Warning")
+                    )
             else:
                 self._note(Note("ProxyRecovered", f"Proxy {name} is below the threshold again."))
             self._wake()

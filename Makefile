@@ -32,7 +32,8 @@ sip: .venv/ready packages image  ## real Kamailio, rtpengine and SIPp on loopbac
 	@$(PYTEST) tests/sip tests/agent || $(PYTEST) --last-failed --last-failed-no-failures=none tests/sip tests/agent
 
 cluster: tools image  ## the operator on a real Kubernetes API, and one test per claim
-	@$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims || \
+	@export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
+	$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims || \
 	  $(CLUSTER) run $(IMAGES) -- $(PYTEST) --last-failed --last-failed-no-failures=none tests/embedded tests/cluster tests/claims
 
 bench: tools image  ## the goals, measured

@@ -75,7 +75,7 @@ class PeerMode:
         self._readings.pop(link.target.proxy, None)  # a new session counts its reports anew
 
     def reported(self, link: LinkClient, report: Report) -> None:
-        reading = as_reading(report, asyncio.get_running_loop().time())
+        reading = report.reading(asyncio.get_running_loop().time())
         if newer(self._readings.get(link.target.proxy), reading):
             self._readings[link.target.proxy] = reading
         self._ticker = self._ticker.seen(report.tick)
@@ -128,7 +128,7 @@ class PeerMode:
     def _proxies(self, stale_after_seconds: float) -> list[Proxy]:
         """What is known of each proxy of the pool, this one included."""
         now = asyncio.get_running_loop().time()
-        readings = {**self._readings, self._environment.proxy: as_reading(self._own(), now)}
+        readings = {**self._readings, self._environment.proxy: self._own().reading(now)}
         me = Peer(name=self._environment.proxy, address=self._environment.address, link="")
         peers = {peer.name: peer for peer in (*self._applier.wanted.peers, me)}
         return [
@@ -181,21 +181,3 @@ def _origins(applier: Applier, load: LoadDocument | None) -> Origins:
         if name not in known:
             known[name] = _Known(float(len(known)), int(row.uri.rpartition(":")[2]), row.advertise)
     return Origins(known)
-
-
-def as_reading(report: Report, now: float) -> Reading:
-    return Reading(
-        boot=report.boot,
-        seq=report.seq,
-        tick=report.tick,
-        room=report.room,
-        calls=report.calls,
-        workload=report.workload,
-        sampled_at=now,
-        media_sessions=report.media_sessions,
-        cpu_cores=report.cpu_cores,
-        bandwidth_bits_per_second=report.bandwidth_bits_per_second,
-        media_ok=report.media_ok,
-        received=report.received,
-        draining=report.draining,
-    )

@@ -13,7 +13,7 @@ from switchboard.link.client import LinkClient
 from switchboard.link.messages import Ack, Command, Report, RoleName
 from switchboard.pool.credits import merge_assigned
 from switchboard.pool.spec import PoolSpec
-from switchboard.pool.table import Proxy, Reading, newer
+from switchboard.pool.table import Proxy, newer
 
 
 class InEffect(msgspec.Struct):
@@ -100,21 +100,7 @@ class Member:
 
     def reported(self, report: Report, now: float) -> bool:
         """Takes in a report; False when it is older than what is held, or the very same."""
-        reading = Reading(
-            boot=report.boot,
-            seq=report.seq,
-            tick=report.tick,
-            room=report.room,
-            calls=report.calls,
-            workload=report.workload,
-            sampled_at=now,
-            media_sessions=report.media_sessions,
-            cpu_cores=report.cpu_cores,
-            bandwidth_bits_per_second=report.bandwidth_bits_per_second,
-            media_ok=report.media_ok,
-            received=report.received,
-            draining=report.draining,
-        )
+        reading = report.reading(now)
         before = self.proxy.reading
         if not self.fresh and not newer(before, reading):
             return False

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from switchboard.pool.spec import Assignment, Capacity, Gateway, Media, Route, Sharing
-from switchboard.pool.table import Row, Version
+from switchboard.pool.table import Reading, Row, Version
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a full table of 10,000 rows is below 1.5 MB
@@ -71,6 +71,24 @@ class Report(Message, frozen=True, tag="report"):
     role: RoleName = "member"
     draining: bool = False
     fingerprint: str = ""
+
+    def reading(self, now: float) -> Reading:
+        """As the pool holds it; `now` is the reader's clock, in seconds."""
+        return Reading(
+            boot=self.boot,
+            seq=self.seq,
+            tick=self.tick,
+            room=self.room,
+            calls=self.calls,
+            workload=self.workload,
+            sampled_at=now,
+            media_sessions=self.media_sessions,
+            cpu_cores=self.cpu_cores,
+            bandwidth_bits_per_second=self.bandwidth_bits_per_second,
+            media_ok=self.media_ok,
+            received=self.received,
+            draining=self.draining,
+        )
 
 
 class Ack(Message, frozen=True, tag="ack"):

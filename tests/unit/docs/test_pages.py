@@ -1,0 +1,46 @@
+"""What the documentation says of the repository is so: its links lead somewhere, the tests it names exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *(page for part in ("docs", "e2e", "helm", "manifests", "proxy") for page in sorted((ROOT / part).rglob("*.md"))),
+]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"`(tests/[\w/.]+\.py|e2e/kind/[\w/.]+\.py)(?:::(\w+))?`")
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as a browser of the repository names them."""
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link within the repository names a file that is there, and a heading of it."""
+    for link in LINK.findall(page.read_text()):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.relative_to(ROOT)} links to {link}, which is not there"
+        assert not anchor or anchor in anchors(file), f"{page.relative_to(ROOT)}: no heading #{anchor} in {file.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_tests_exist(page: Path) -> None:
+    """A test that a page gives as its evidence is in the file it names."""
+    for name, function in TEST.findall(page.read_text()):
+        file = ROOT / name
+        assert file.exists(), f"{page.relative_to(ROOT)} names {name}, which is not there"
+        if function:
+            defined = {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")}
+            assert function in defined, f"{page.relative_to(ROOT)}: no {function} in {name}"

@@ -22,7 +22,7 @@ HEAD = """# Every field of a VoipProxyPool
 
 <!-- Made by scripts/reference.py from crds/. Change the descriptions there. -->
 
-`apiVersion: {group}/{version}`, `kind: {kind}`, short name `{short}`. A cluster tells it, too: `kubectl explain {short}.spec`.
+`apiVersion: {group}/{version}`, `kind: {kind}`, short name `{short}`. In a cluster: `kubectl explain {short}.spec`.
 A field in **bold** is required. A wrong value is refused when it is applied, with the field's name and what is allowed.
 """
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from switchboard.pool.spec import PoolSpec, parse
+from switchboard.pool.parse import parse
+from switchboard.pool.spec import PoolSpec
 from switchboard.resources import (
     accounts,
     certificates,

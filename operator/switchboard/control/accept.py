@@ -15,7 +15,8 @@ from switchboard.control.kube import Object
 from switchboard.errors import SpecError
 from switchboard.link.messages import Settings
 from switchboard.pool.conditions import Problem
-from switchboard.pool.spec import PoolSpec, parse
+from switchboard.pool.parse import parse
+from switchboard.pool.spec import PoolSpec
 from switchboard.resources.configmaps import build_settings
 from switchboard.resources.names import Manifest, PoolRef
 from switchboard.resources.pods import template_hash

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from switchboard.pool.spec import Capacity, PoolSpec, parse
+from switchboard.pool.parse import parse
+from switchboard.pool.spec import Capacity, PoolSpec
 from switchboard.pool.table import Proxy, Reading
 
 CAPACITY = Capacity(calls=100)

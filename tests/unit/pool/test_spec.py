@@ -8,6 +8,7 @@ import pytest
 
 from switchboard.errors import SpecError
 from switchboard.pool import spec as s
+from switchboard.pool.parse import parse
 from tests.unit.pool.build import a_spec, resource
 
 
@@ -122,7 +123,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], reason: str, message: st
 def test_everything_wrong_is_told_at_once() -> None:
     """Nobody has to apply five times to find five mistakes."""
     with pytest.raises(SpecError) as caught:
-        s.parse({"spec": {"threshold": "x", "clients": {"networks": ["y"]}}})
+        parse({"spec": {"threshold": "x", "clients": {"networks": ["y"]}}})
     told = str(caught.value)
     assert [part.split()[0] for part in told.split("; ")] == [
         "spec.threshold",
@@ -189,10 +190,10 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message:
 )
 def test_what_can_be_is_accepted(fields: dict[str, Any]) -> None:
     """The edges of the same rules: a gateway inside a client network has its own rights; no media, no ports."""
-    assert s.parse(resource(**fields)).replicas == 3
+    assert parse(resource(**fields)).replicas == 3
 
 
 def test_an_object_without_a_spec_is_refused() -> None:
     """It names what is missing rather than failing somewhere inside."""
     with pytest.raises(SpecError, match=r"spec\.capacity\.calls is missing"):
-        s.parse({"metadata": {"name": "edge"}})
+        parse({"metadata": {"name": "edge"}})

@@ -1,0 +1,103 @@
+"""What is right field by field and yet cannot be: for each, a reason and a message that says what to do."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+
+from switchboard.pool import quantities as q
+from switchboard.pool.spec import Gateway, PoolSpec
+
+VOICE_CALL_PORTS = 4  # two legs, RTP and RTCP
+VOICE_CALL_BITS_PER_SECOND = 175_000  # G.711 with 20 ms packets, both directions
+IDLE_CPU_CORES = 0.02  # what a proxy's processes take without a call
+
+
+def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """Reason and message of each."""
+    yield from _no_room(spec)
+    yield from _repeated("spec.routes", "name", (route.name for route in spec.routes))
+    yield from _repeated("spec.gateways", "name", (gateway.name for gateway in spec.gateways))
+    yield from _repeated("spec.listen", "listener", (f"{one.transport}/{one.port}" for one in spec.listen))
+    yield from _ports(spec)
+    yield from _overlapping_gateways(spec.gateways)
+    yield from _clients_inside_gateways(spec)
+
+
+def _no_room(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """Each resource, with what the first call needs of it at least: with less, that call alone is over."""
+    capacity, threshold = spec.capacity, spec.threshold
+    needs: tuple[tuple[str, float | None, float, str], ...] = (
+        ("calls", capacity.calls, 1, "one call"),
+        ("cpu", capacity.cpu_cores, IDLE_CPU_CORES, f"the {IDLE_CPU_CORES} cores of an idle proxy"),
+        (
+            "bandwidth",
+            capacity.bandwidth_bits_per_second,
+            VOICE_CALL_BITS_PER_SECOND,
+            f"the {VOICE_CALL_BITS_PER_SECOND} bit/s of one voice call",
+        ),
+    )
+    for name, available, needed, what in needs:
+        if available is not None and round(available * threshold, 6) < needed:
+            message = (
+                f"spec.threshold is {threshold:.0%} and spec.capacity.{name} is {available:g}: that is less than "
+                f"{what}; raise one of them"
+            )
+            yield "NoRoomForCalls", message
+
+
+def _ports(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    media = spec.media
+    if not media.enabled:
+        return
+    text = f"{media.port_min}-{media.port_max}"
+    needed = VOICE_CALL_PORTS * math.ceil(round(spec.threshold * spec.capacity.calls, 6))
+    if media.port_max - media.port_min + 1 < needed:
+        message = (
+            f"spec.media.ports is {text}: the calls below the threshold need {needed} ports ({VOICE_CALL_PORTS} for a "
+            f"voice call); widen it, or lower spec.capacity.calls"
+        )
+        yield "TooFewMediaPorts", message
+    for listener in spec.listen:
+        if listener.transport == "UDP" and media.port_min <= listener.port <= media.port_max:
+            message = f"spec.listen has UDP port {listener.port}, inside spec.media.ports {text}: choose one outside"
+            yield "PortConflict", message
+
+
+def _repeated(path: str, what: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            yield "Duplicate", f"{path} has the {what} {value!r} twice: keep one of them"
+        seen.add(value)
+
+
+def _overlapping_gateways(gateways: Iterable[Gateway]) -> Iterator[tuple[str, str]]:
+    """Two gateways' networks: whose rights would a call from the common part have?"""
+    for one, other in itertools.combinations(gateways, 2):
+        for mine, theirs in itertools.product(one.networks, other.networks):
+            if _network(mine).overlaps(_network(theirs)):
+                message = (
+                    f"spec.gateways {one.name!r} ({mine}) and {other.name!r} ({theirs}) overlap: give each address to "
+                    f"one gateway"
+                )
+                yield "OverlappingGateways", message
+
+
+def _clients_inside_gateways(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """A gateway inside a client network is the more specific one and has its own rights; the other way round is not."""
+    for gateway, clients in itertools.product(spec.gateways, spec.client_networks):
+        for network in gateway.networks:
+            inner, outer = _network(clients), _network(network)
+            if inner.overlaps(outer) and inner.prefixlen >= outer.prefixlen:
+                message = (
+                    f"spec.clients.networks has {clients}, inside {network} of gateway {gateway.name!r}: these clients "
+                    f"would have the gateway's rights; take it out, or narrow the gateway's networks"
+                )
+                yield "ClientsInsideGateway", message
+
+
+def _network(text: str) -> q.Network:
+    return ipaddress.ip_network(text)

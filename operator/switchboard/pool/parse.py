@@ -1,0 +1,127 @@
+"""A VoipProxyPool object becomes a spec, once, at the edge.
+
+The CRD's schema has already refused what a schema can see; the rest (overlapping networks, a threshold that leaves
+room for no call) becomes a `SpecError` whose reason and message become the Stalled condition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from switchboard.errors import SpecError
+from switchboard.pool import quantities as q
+from switchboard.pool.contradictions import contradictions
+from switchboard.pool.fields import Fields, mapping
+from switchboard.pool.spec import (
+    DEFAULT_LISTEN,
+    Assignment,
+    Capacity,
+    Gateway,
+    GatewayKind,
+    Listener,
+    Media,
+    Mode,
+    Policy,
+    PoolSpec,
+    ProxyTemplate,
+    Route,
+    Sharing,
+    Transport,
+)
+
+
+def parse(resource: Mapping[str, Any]) -> PoolSpec:
+    """The spec of a VoipProxyPool object; SpecError tells everything that is wrong with it at once."""
+    found = Fields(resource.get("spec"), "spec", [])
+    spec = _spec(found)
+    problems = found.problems or list(contradictions(spec))
+    if problems:
+        raise SpecError(problems[0][0], "; ".join(message for _, message in problems))
+    return spec
+
+
+def _spec(spec: Fields) -> PoolSpec:
+    proxy = spec.inside("proxy")
+    return PoolSpec(
+        replicas=spec.read("replicas", q.whole, 2),
+        threshold=spec.read("threshold", q.share, 0.8),
+        capacity=_capacity(spec.inside("capacity")),
+        client_networks=spec.inside("clients").each("networks", q.network, "", required=True),
+        proxy=ProxyTemplate(
+            image=proxy.read("image", q.text, "", required=True),
+            resources=proxy.read("resources", mapping, {}),
+            pod_template=proxy.read("podTemplate", mapping, {}),
+        ),
+        listen=tuple(_listener(one) for one in spec.objects("listen")) or DEFAULT_LISTEN,
+        sharing=_sharing(spec.inside("sharing")),
+        assignment=_assignment(spec.inside("assignment")),
+        media=_media(spec.inside("media")),
+        routes=tuple(_route(one) for one in spec.objects("routes")),
+        gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
+        drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
+        suspend=spec.read("suspend", q.flag, fallback=False),
+    )
+
+
+def _capacity(capacity: Fields) -> Capacity:
+    bandwidth = capacity.read("bandwidth", q.quantity, None)
+    return Capacity(
+        calls=capacity.read("calls", q.positive, 1, required=True),
+        cpu_cores=capacity.read("cpu", q.quantity, None),
+        bandwidth_bits_per_second=None if bandwidth is None else math.ceil(bandwidth),
+    )
+
+
+def _listener(listener: Fields) -> Listener:
+    return Listener(
+        transport=listener.one_of("transport", Transport, "UDP", required=True),
+        port=listener.read("port", q.port, 5060, required=True),
+    )
+
+
+def _sharing(sharing: Fields) -> Sharing:
+    return Sharing(
+        period_seconds=sharing.read("period", q.some_seconds, 0.5),
+        change=sharing.read("change", q.share, 0.02),
+        stale_after_seconds=sharing.read("staleAfter", q.some_seconds, 3.0),
+    )
+
+
+def _assignment(assignment: Fields) -> Assignment:
+    saturated = assignment.inside("saturated")
+    return Assignment(
+        policy=assignment.one_of("policy", Policy, "first"),
+        mode=assignment.one_of("mode", Mode, "forward"),
+        max_hops=assignment.read("maxHops", q.positive, 5),
+        saturated_status=saturated.read("status", q.sip_failure, 503),
+        saturated_retry_after_seconds=saturated.read("retryAfter", q.whole_seconds, 2),
+    )
+
+
+def _media(media: Fields) -> Media:
+    first, last = media.read("ports", q.ports, (20000, 24999))
+    return Media(
+        enabled=media.read("enabled", q.flag, fallback=True),
+        port_min=first,
+        port_max=last,
+        timeout_seconds=media.read("timeout", q.whole_seconds, 60),
+    )
+
+
+def _route(route: Fields) -> Route:
+    return Route(
+        name=route.read("name", q.text, "", required=True),
+        prefix=route.read("prefix", str, ""),
+        targets=route.each("targets", q.sip_uri, "", required=True),
+    )
+
+
+def _gateway(gateway: Fields) -> Gateway:
+    return Gateway(
+        name=gateway.read("name", q.text, "", required=True),
+        kind=gateway.one_of("kind", GatewayKind, "voip", required=True),
+        networks=gateway.each("networks", q.network, "", required=True),
+        mode=gateway.one_of("mode", Mode, None),
+    )

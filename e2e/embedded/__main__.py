@@ -12,11 +12,14 @@ from typing import NoReturn
 
 import msgspec
 
-from e2e.embedded import binaries, namespace, network, requirements
+from e2e.embedded import namespace, network, requirements
+from e2e.embedded.binaries import CONTROL_PLANE
 from e2e.embedded.errors import EmbeddedError, ImageError
 from e2e.embedded.node import images
 from e2e.embedded.settings import Settings
 from e2e.embedded.state import VARIABLE, State, write_json
+from e2e.errors import E2eError
+from e2e.programs import cache
 
 VERBS = ("run", "up", "down", "enter", "host", "build")
 USAGE = """\
@@ -43,7 +46,7 @@ def main() -> int:
         return 2
     try:
         return _act(arguments, command)
-    except EmbeddedError as error:
+    except E2eError as error:
         print(f"embedded: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,7 +56,7 @@ def main() -> int:
 def _act(arguments: argparse.Namespace, command: list[str]) -> int:
     match arguments.verb:
         case "build":
-            print(binaries.ensure())
+            print(CONTROL_PLANE.ensure())
             return 0
         case "run":
             return _run(arguments, command)
@@ -94,13 +97,13 @@ def _state(arguments: argparse.Namespace) -> State:
         return State(arguments.state.absolute())
     if arguments.verb in ("enter", "host") and (inside := os.environ.get(VARIABLE)):
         return State(Path(inside))
-    return State(binaries.cache() / "cluster")
+    return State(cache() / "cluster")
 
 
 def _prepare(state: State, arguments: argparse.Namespace) -> Path:
     chosen = _images(arguments)
     requirements.check()
-    programs = binaries.ensure()
+    programs = CONTROL_PLANE.ensure()
     if state.root.exists() and any(state.root.iterdir()) and not state.settings.exists():
         raise EmbeddedError(f"{state.root} holds things that are not a cluster's: name an empty directory")
     if namespace.running(state) is not None:
@@ -139,7 +142,7 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     state = State(Path(tempfile.mkdtemp(prefix="switchboard-")))
     try:
         programs = _prepare(state, arguments)
-    except EmbeddedError:
+    except E2eError:
         shutil.rmtree(state.root)
         raise
     status = namespace.run(state, programs, command)
@@ -164,7 +167,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _enter(state: State, command: list[str]) -> NoReturn:
-    _become([*namespace.enter(state, binaries.directory()), *command])
+    _become([*namespace.enter(state, CONTROL_PLANE.directory()), *command])
 
 
 def _host(arguments: argparse.Namespace, command: list[str]) -> NoReturn:

@@ -1,8 +1,6 @@
 """Every error that the embedded cluster raises on purpose.
 
 EmbeddedError
-├── RequirementError     this machine lacks a program or a permission
-├── BuildError           a control-plane binary could not be built
 ├── ComponentError       a program of the control plane did not start, or ended
 ├── DeadlineError        something that was waited for did not happen in time
 ├── ImageError           a Pod names an image that the cluster has not been given
@@ -12,17 +10,11 @@ EmbeddedError
 Each message says what was wrong and what to do about it, in one line.
 """
 
-
-class EmbeddedError(Exception):
-    """Base of all errors raised on purpose."""
+from e2e.errors import E2eError
 
 
-class RequirementError(EmbeddedError):
-    """The machine lacks a program or a permission."""
-
-
-class BuildError(EmbeddedError):
-    """A control-plane binary could not be built."""
+class EmbeddedError(E2eError):
+    """Base of the embedded cluster's own errors."""
 
 
 class ComponentError(EmbeddedError):

@@ -21,6 +21,7 @@ from e2e.embedded.errors import EmbeddedError
 from e2e.embedded.requirements import program
 from e2e.embedded.settings import Settings
 from e2e.embedded.state import VARIABLE, State
+from e2e.errors import E2eError
 
 COMMAND_GRACE_SECONDS = 15  # from asking COMMAND to end until it is made to
 
@@ -98,7 +99,7 @@ def main() -> int:
         init.start(arguments.binaries)
         state.ready.touch()
         return init.run(arguments.command)
-    except EmbeddedError as error:
+    except E2eError as error:
         print(f"embedded: {error}", file=sys.stderr, flush=True)
         return 1
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import FrameType
 
 from e2e.embedded import components, network
-from e2e.embedded.errors import EmbeddedError, RequirementError
+from e2e.embedded.errors import EmbeddedError
 from e2e.embedded.requirements import program
 from e2e.embedded.state import VARIABLE, State
 from e2e.embedded.waiting import wait_for
+from e2e.errors import RequirementError
 
 START_SECONDS = 120.0
 END_SECONDS = 30.0

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from e2e.embedded.errors import RequirementError
+from e2e.errors import RequirementError
 
 PROGRAMS = {
     "unshare": "util-linux",

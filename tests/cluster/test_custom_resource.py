@@ -139,6 +139,11 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.replicas", -1, "spec.replicas", "greater than or equal to 0"),
     ("spec.replicas", 1001, "spec.replicas", "less than or equal to 1000"),
     ("spec.replicas", "three", "spec.replicas", "of type integer"),
+    ("spec.autoscaling", {"min": 2}, "spec.autoscaling.max", "Required value"),
+    ("spec.autoscaling", {"min": 0, "max": 2}, "spec.autoscaling.min", "greater than or equal to 1"),
+    ("spec.autoscaling", {"min": 3, "max": 2}, "spec.autoscaling.min", "must not be above max"),
+    ("spec.autoscaling", {"min": 1, "max": 2, "headroom": "0%"}, "spec.autoscaling.headroom", "from 1% to 90%"),
+    ("spec.autoscaling", {"min": 1, "max": 2, "scaleDownAfter": "2d"}, "scaleDownAfter", "from 0s to 24h"),
     ("spec.threshold", "0%", "spec.threshold", "from 1% to 100%"),
     ("spec.threshold", "101%", "spec.threshold", "from 1% to 100%"),
     ("spec.threshold", "0.8", "spec.threshold", "from 1% to 100%"),
@@ -251,6 +256,7 @@ def test_one_line_tells_health_primary_and_workload(kubectl: Kubectl, pool: dict
     }
     status = {
         "conditions": [condition],
+        "desiredReplicas": 2,
         "readyReplicas": 2,
         "drainingReplicas": 1,
         "saturatedReplicas": 0,

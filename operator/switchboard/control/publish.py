@@ -60,6 +60,7 @@ class Publisher:
         spec: PoolSpec,
         entry: str | None,
         *,
+        desired: int,
         refused: Problem | None,
         failing: Problem | None = None,
     ) -> None:
@@ -70,7 +71,7 @@ class Publisher:
             generation=resource["metadata"]["generation"],
             spec=spec,
             proxies=proxies,
-            desired=spec.replicas,
+            desired=desired,
             entry=entry,
             selector=names.selector_text(pool, without=[proxy.name for proxy in proxies if proxy.draining]),
             load_config_map=names.load(pool),

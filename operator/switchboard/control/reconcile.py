@@ -26,6 +26,7 @@ from switchboard.control.owned import Id, Owned
 from switchboard.control.pods import Pods
 from switchboard.control.publish import Publisher
 from switchboard.control.recorder import Note, Recorder
+from switchboard.control.scaler import Scaler
 from switchboard.control.settings import Settings
 from switchboard.errors import SwitchboardError
 from switchboard.pool.conditions import Problem
@@ -82,6 +83,7 @@ class PoolController:
         self._pods = Pods(kube, time.monotonic)
         self.fleet = Fleet(self._pool, term, session, wake=self.wake, note=self._note)
         self._entry = Entry(self.fleet, self._owned, self._note)
+        self._scaler = Scaler(self.fleet, self._note)
         self._publisher = Publisher(kube, self._owned, self.fleet)
 
     def wake(self) -> None:
@@ -138,7 +140,7 @@ class PoolController:
         entry = await self._entry.settle(view.pool, accepted.spec, view.owned)
         entry = await self._scale(view, accepted, entry)
         await self._publisher.publish_load(view.pool, accepted.spec, entry, view.owned)
-        await self._publisher.publish_status(view.resource, view.pool, accepted.spec, entry, refused=self._refused)
+        await self._publish_status(view, accepted, entry)
         return None
 
     def _accept(self, view: View) -> Accepted | None:
@@ -172,7 +174,8 @@ class PoolController:
     async def _scale(self, view: View, accepted: Accepted, entry: str | None) -> str | None:
         """Pods come and go; when the primary has to go, it hands over before. Returns who is primary then."""
         spec = accepted.spec
-        todo = plan(self.fleet.proxies(), spec, desired=spec.replicas, primary=entry, now=self.fleet.clock())
+        desired = self._scaler.look(spec)
+        todo = plan(self.fleet.proxies(), spec, desired=desired, primary=entry, now=self.fleet.clock())
         coming = self._entry.handover.new if self._entry.handover else todo.hand_over_to
         todo = msgspec.structs.replace(todo, drain=tuple(name for name in todo.drain if name != coming))
         await self._pods.carry_out(view.pool, spec, todo, view.pods)
@@ -181,6 +184,19 @@ class PoolController:
         if any((todo.create, todo.drain, todo.undrain, todo.delete)):
             self.wake()  # what has been written is to be followed at once
         return entry
+
+    async def _publish_status(
+        self, view: View, accepted: Accepted, entry: str | None, failing: Problem | None = None
+    ) -> None:
+        await self._publisher.publish_status(
+            view.resource,
+            view.pool,
+            accepted.spec,
+            entry,
+            desired=self._scaler.desired(accepted.spec),
+            refused=self._refused,
+            failing=failing,
+        )
 
     # when
 
@@ -206,9 +222,7 @@ class PoolController:
             try:
                 failing = Problem("ReconcileFailed", str(error))
                 entry = self._entry.current(view.pool, view.owned)
-                await self._publisher.publish_status(
-                    view.resource, view.pool, self._accepted.spec, entry, refused=self._refused, failing=failing
-                )
+                await self._publish_status(view, self._accepted, entry, failing)
             except KubeError as again:
                 logger.info("%s/%s: nor could the status be written: %s", *self._key, again)
         await asyncio.sleep(self._retry_seconds)

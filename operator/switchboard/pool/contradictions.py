@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from switchboard.pool import quantities as q
-from switchboard.pool.spec import Gateway, PoolSpec
+from switchboard.pool.spec import Autoscaling, Gateway, PoolSpec
 
 VOICE_CALL_PORTS = 4  # two legs, RTP and RTCP
 VOICE_CALL_BITS_PER_SECOND = 175_000  # G.711 with 20 ms packets, both directions
@@ -18,6 +18,7 @@ IDLE_CPU_CORES = 0.02  # what a proxy's processes take without a call
 def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     """Reason and message of each."""
     yield from _no_room(spec)
+    yield from _autoscaling(spec.autoscaling)
     yield from _repeated("spec.routes", "name", (route.name for route in spec.routes))
     yield from _repeated("spec.gateways", "name", (gateway.name for gateway in spec.gateways))
     yield from _repeated("spec.listen", "listener", (f"{one.transport}/{one.port}" for one in spec.listen))
@@ -46,6 +47,16 @@ def _no_room(spec: PoolSpec) -> Iterator[tuple[str, str]]:
                 f"{what}; raise one of them"
             )
             yield "NoRoomForCalls", message
+
+
+def _autoscaling(rule: Autoscaling | None) -> Iterator[tuple[str, str]]:
+    if rule is None:
+        return
+    if rule.min > rule.max:
+        message = f"spec.autoscaling.min is {rule.min}, above max, {rule.max}: lower it, or raise max"
+        yield "InvalidField", message
+    if rule.headroom >= 1:
+        yield "InvalidField", "spec.autoscaling.headroom is 100%: no number of proxies is enough; choose at most 90%"
 
 
 def _ports(spec: PoolSpec) -> Iterator[tuple[str, str]]:

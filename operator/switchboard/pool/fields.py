@@ -16,6 +16,11 @@ class Fields:
         self._path = path
         self._values: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
 
+    @property
+    def given(self) -> bool:
+        """Whether the object is there at all, and not empty."""
+        return bool(self._values)
+
     def read(self, name: str, parse: Callable[[Any], T], fallback: T, *, required: bool = False) -> T:
         """One field; `fallback` is its default when it is left out."""
         value = self._values.get(name)

@@ -17,6 +17,7 @@ from switchboard.pool.fields import Fields, mapping
 from switchboard.pool.spec import (
     DEFAULT_LISTEN,
     Assignment,
+    Autoscaling,
     Capacity,
     Gateway,
     GatewayKind,
@@ -43,7 +44,7 @@ def parse(resource: Mapping[str, Any]) -> PoolSpec:
 
 
 def _spec(spec: Fields) -> PoolSpec:
-    proxy = spec.inside("proxy")
+    autoscaling, proxy = spec.inside("autoscaling"), spec.inside("proxy")
     return PoolSpec(
         replicas=spec.read("replicas", q.whole, 2),
         threshold=spec.read("threshold", q.share, 0.8),
@@ -55,6 +56,7 @@ def _spec(spec: Fields) -> PoolSpec:
             pod_template=proxy.read("podTemplate", mapping, {}),
         ),
         listen=tuple(_listener(one) for one in spec.objects("listen")) or DEFAULT_LISTEN,
+        autoscaling=_autoscaling(autoscaling) if autoscaling.given else None,
         sharing=_sharing(spec.inside("sharing")),
         assignment=_assignment(spec.inside("assignment")),
         media=_media(spec.inside("media")),
@@ -71,6 +73,15 @@ def _capacity(capacity: Fields) -> Capacity:
         calls=capacity.read("calls", q.positive, 1, required=True),
         cpu_cores=capacity.read("cpu", q.quantity, None),
         bandwidth_bits_per_second=None if bandwidth is None else math.ceil(bandwidth),
+    )
+
+
+def _autoscaling(autoscaling: Fields) -> Autoscaling:
+    return Autoscaling(
+        min=autoscaling.read("min", q.positive, 1, required=True),
+        max=autoscaling.read("max", q.positive, 1, required=True),
+        headroom=autoscaling.read("headroom", q.share, 0.25),
+        scale_down_after_seconds=autoscaling.read("scaleDownAfter", q.whole_seconds, 300),
     )
 
 

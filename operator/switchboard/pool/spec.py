@@ -43,6 +43,15 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     port: int
 
 
+class Autoscaling(msgspec.Struct, frozen=True, kw_only=True):
+    """How many proxies there are is decided by their workload; `headroom` is the share of their places kept free."""
+
+    min: int
+    max: int
+    headroom: float = 0.25  # 0..1
+    scale_down_after_seconds: int = 300
+
+
 class Media(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     port_min: int = 20000
@@ -79,12 +88,13 @@ DEFAULT_LISTEN = (Listener(transport="UDP", port=5060), Listener(transport="TCP"
 
 
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    replicas: int
+    replicas: int  # without autoscaling
     threshold: float  # share of capacity, 0..1 (80% is 0.8)
     capacity: Capacity
     client_networks: tuple[str, ...]
     proxy: ProxyTemplate
     listen: tuple[Listener, ...]
+    autoscaling: Autoscaling | None = None
     sharing: Sharing = Sharing()
     assignment: Assignment = Assignment()
     media: Media = Media()

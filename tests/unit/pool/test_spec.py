@@ -29,6 +29,7 @@ def test_every_field_is_read() -> None:
     """Each in its unit."""
     spec = a_spec(
         replicas=7,
+        autoscaling={"min": 2, "max": 9, "headroom": "30%", "scaleDownAfter": "10m"},
         threshold="55%",
         capacity={"calls": 500, "cpu": "1500m", "bandwidth": "200M"},
         sharing={"period": "250ms", "change": "5%", "staleAfter": "2s"},
@@ -49,6 +50,7 @@ def test_every_field_is_read() -> None:
     )
     assert spec == s.PoolSpec(
         replicas=7,
+        autoscaling=s.Autoscaling(min=2, max=9, headroom=0.3, scale_down_after_seconds=600),
         threshold=0.55,
         capacity=s.Capacity(calls=500, cpu_cores=1.5, bandwidth_bits_per_second=200_000_000),
         sharing=s.Sharing(period_seconds=0.25, change=0.05, stale_after_seconds=2.0),
@@ -84,6 +86,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"threshold": 0.8}, "InvalidField", "spec.threshold is 0.8"),
     ({"replicas": -1}, "InvalidField", "spec.replicas is -1"),
     ({"replicas": True}, "InvalidField", "spec.replicas is True"),
+    ({"autoscaling": {"min": 2}}, "MissingField", "spec.autoscaling.max is missing"),
+    ({"autoscaling": {"min": 0, "max": 2}}, "InvalidField", "spec.autoscaling.min is 0"),
+    ({"autoscaling": {"min": 3, "max": 2}}, "InvalidField", "spec.autoscaling.min is 3, above max, 2"),
+    ({"autoscaling": {"min": 1, "max": 2, "headroom": "100%"}}, "InvalidField", "no number of proxies is enough"),
     ({"capacity": None}, "MissingField", "spec.capacity.calls is missing"),
     ({"capacity": {"calls": 0}}, "InvalidField", "spec.capacity.calls is 0: must be above zero"),
     ({"capacity": {"calls": 9, "cpu": "two"}}, "InvalidField", "spec.capacity.cpu is 'two'"),

@@ -198,13 +198,15 @@ async def test_https_for_people(pod: Pod, operator: Operator) -> None:
 
         workload = msgspec.json.decode((await get("/v1/workload"))[1])
         assert (workload["room"], workload["type"]) == (10, "report")
+        pod.proxy.control.set("cnt", "forwarded", 7)  # moves no room, so no report comes of itself
+        assert msgspec.json.decode((await get("/v1/workload"))[1])["forwarded"] == 7
         table = msgspec.json.decode((await get("/v1/table"))[1])
         assert tuple(table["version"]) == version
         assert len(table["rows"]) == 2
         assert await get("/healthz") == (200, "ok\n")
         metrics = (await get("/metrics"))[1]
     assert re.search(r'^switchboard_proxy_room_calls\{pool="edge",proxy="edge-00001"\} 10\.0$', metrics, re.MULTILINE)
-    assert re.search(r"^switchboard_proxy_calls_admitted_total\{", metrics, re.MULTILINE)
+    assert re.search(r"^switchboard_proxy_calls_forwarded_total\{.*\} 7\.0$", metrics, re.MULTILINE)
     async with aiohttp.ClientSession(f"https://{pod.link}/") as session:
         for path, status in (("/v1/workload", 403), ("/v1/table", 403), ("/v1/link", 403), ("/healthz", 200)):
             async with session.get(path, ssl=False) as response:

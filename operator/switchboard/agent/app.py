@@ -189,11 +189,10 @@ class Agent:
         return self._applier.role == "primary" and silent >= SILENT_PERIODS * settings.sharing.period_seconds
 
     async def _serve(self) -> None:
-        report = self._reporter.whole
-        metrics = Metrics(self._environment.pool, self._environment.proxy, report)
+        metrics = Metrics(self._environment.pool, self._environment.proxy, self._reporter.whole)
         draining = drain.Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
         servers = [
-            web.AppRunner(application(self._links, self._applier, report, metrics), access_log=None),
+            web.AppRunner(application(self._links, self._applier, self._reporter.asked, metrics), access_log=None),
             web.AppRunner(helper_application(draining), access_log=None),
         ]
         for server in servers:

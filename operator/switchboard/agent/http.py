@@ -6,7 +6,7 @@ nor saturation makes a proxy unready: it answers, and that is what readiness mea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import msgspec
@@ -28,12 +28,14 @@ class TableInEffect(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
 
 
-def application(links: LinkServer, applier: Applier, report: Callable[[], Report], metrics: Metrics) -> web.Application:
+def application(
+    links: LinkServer, applier: Applier, report: Callable[[], Awaitable[Report]], metrics: Metrics
+) -> web.Application:
     """The HTTPS server of the pod's address."""
 
     async def workload(request: web.Request) -> web.Response:
         links.require_member(request)
-        return _json(report())
+        return _json(await report())
 
     async def table(request: web.Request) -> web.Response:
         links.require_member(request)
@@ -49,6 +51,7 @@ def application(links: LinkServer, applier: Applier, report: Callable[[], Report
         return web.Response(text=f"{why}\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def scrape(_request: web.Request) -> web.Response:
+        await report()
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -10,6 +11,7 @@ from switchboard.agent.apply import Applier
 from switchboard.agent.counts import ByTick
 from switchboard.agent.kamailio import Kamailio, Value
 from switchboard.agent.sampler import Sample, Sampler
+from switchboard.errors import KamailioError
 from switchboard.link.messages import Reason, Report
 from switchboard.pool.workload import Shared, Usage, places, report_cause
 
@@ -68,6 +70,12 @@ class Reporter:
     def whole(self, reason: Reason = "request") -> Report:
         """A report by the last sample, with everything in it."""
         return self._report(reason, self._sampler.counts.assigned)
+
+    async def asked(self) -> Report:
+        """A report for whoever asks for one: its totals are as of now, too. Without Kamailio they are the last ones."""
+        with suppress(KamailioError):
+            self._totals = await self._kamailio.dump("cnt")
+        return self.whole()
 
     async def _newly_assigned(self, sample: Sample) -> ByTick:
         """What was assigned since this was last looked at; with a thousand proxies not oftener than each period."""

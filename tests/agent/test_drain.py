@@ -3,9 +3,12 @@
 import asyncio
 import sys
 
+import pytest
+
 from tests.agent.pod import Operator, Pod, in_kamailio, settings
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, TARGETS
+from tests.tools.dialog import T1_SECONDS
 from tests.tools.sip import Phone
 
 PBX = f"{TARGETS}.1"
@@ -49,6 +52,23 @@ async def test_prestop_waits_for_the_last_call(pod: Pod, operator: Operator) -> 
         assert pod.proxy.control.number("ctl", "drain") == 1
         assert helper.returncode is None
         assert await call.bye() == 200
+        assert await asyncio.wait_for(helper.wait(), 10) == 0
+
+
+async def test_prestop_waits_for_a_bye_that_comes_again(pod: Pod, operator: Operator) -> None:
+    """A client that lost the answer to the last call's BYE asks again, and is answered: preStop has not ended yet."""
+    await operator.configure(settings(target=f"sip:{PBX}:5060"))
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
+        call = await alice.call(f"sip:bob@{pod.address}:5060")
+        helper = await prestop(pod, "--wait")
+        await operator.hears(lambda report: report.draining, within=5)
+        assert await call.bye() == 200
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(helper.wait(), T1_SECONDS)
+        answers = len(alice.log)
+        proxy, bye = alice.endpoint.sent[-1]
+        await alice.endpoint.send(bye, proxy)
+        assert (await alice.endpoint.until(lambda _: True, since=answers)).message.status == 200
         assert await asyncio.wait_for(helper.wait(), 10) == 0
 
 

@@ -2,8 +2,9 @@
 
 `switchboard-agent drain --wait` runs in the Kamailio container and speaks to the agent through its UNIX socket. From
 then on the proxy takes no new calls, whatever an operator says: its pod is being deleted. It is drained once it has no
-calls, no media sessions and no transactions (as the primary it may have forwarded calls that still ring), and is not
-the primary any more, as long as there is an operator to make another one.
+calls, no media sessions and no transactions, and is not the primary any more, as long as there is an operator to make
+another one. Transactions: as the primary it may have forwarded calls that still ring; and one that is over is kept for
+two seconds more (`wt_timer`), in which a client that has lost the answer to its BYE asks again and must be answered.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Drain:
             transactions = await self._kamailio.call("tm.stats")
         except KamailioError:  # it is starting, or busy: look again
             return False
-        return bool(transactions["current"] <= transactions["waiting"])
+        return bool(transactions["current"] == 0)
 
 
 class _AgentConnection(http.client.HTTPConnection):

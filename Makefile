@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools image
+.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools image images
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,9 @@ bench: tools image  ## the goals, measured
 up: tools image  ## leave the demo's cluster running
 	@$(CLUSTER) up $(IMAGES)
 	@$(CLUSTER) enter -- $(PYTHON) -m e2e.product install
+
+images: packages  ## container images of operator and proxy; needs Docker, and no registry unless BASE names one
+	@scripts/images
 
 down: .venv/ready  ## end what `make up` left running
 	@$(CLUSTER) down

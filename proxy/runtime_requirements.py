@@ -1,7 +1,8 @@
-"""Which entries of requirements.lock the image needs: rootfs.sh asks for them in two steps.
+"""Which entries of requirements.lock an image needs: debian.sh asks for them in two steps.
 
-`roots pyproject.toml` prints the project's own dependencies; pip resolves them against the lock's versions and writes a
-report; `closure report.json requirements.lock` prints the lock's entries, with hashes, for all that the report names.
+`roots pyproject.toml [EXTRA]` prints the project's own dependencies, with those of the named extra; pip resolves them
+against the lock's versions and writes a report; `closure report.json requirements.lock` prints the lock's entries, with
+hashes, for all that the report names.
 """
 
 import json
@@ -15,9 +16,9 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def roots(pyproject: Path) -> list[str]:
-    dependencies: list[str] = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
-    return dependencies
+def roots(pyproject: Path, *extras: str) -> list[str]:
+    project = tomllib.loads(pyproject.read_text())["project"]
+    return [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
 
 
 def closure(report: Path, lock: Path) -> list[str]:
@@ -30,6 +31,11 @@ def closure(report: Path, lock: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    step, *paths = sys.argv[1:]
-    lines = roots(Path(paths[0])) if step == "roots" else closure(Path(paths[0]), Path(paths[1]))
+    match sys.argv[1:]:
+        case ["roots", pyproject, *extras]:
+            lines = roots(Path(pyproject), *extras)
+        case ["closure", report, lock]:
+            lines = closure(Path(report), Path(lock))
+        case _:
+            sys.exit(__doc__)
     sys.stdout.write("\n".join(lines) + "\n")

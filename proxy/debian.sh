@@ -109,7 +109,7 @@ PYTHON
 packages=$(awk -v image="$image" '/^[^#]/ && (image == "all" || $0 ~ " " image "( |$)") { print $1 }' "$here/packages" | paste -sd,)
 say "Debian 13 with $packages"
 debian --variant=essential --include="$packages" \
-  --customize-hook='mkdir -p "$1/opt/switchboard/operator" "$1/opt/switchboard/proxy" "$1/run/switchboard"' \
+  --customize-hook='mkdir -p "$1/opt/switchboard/operator" "$1/opt/switchboard/proxy"' \
   --customize-hook='for d in load settings tls token; do mkdir -p "$1/etc/switchboard/$d"; done' \
   --customize-hook="copy-in $work/lib /opt/switchboard" \
   --customize-hook="copy-in $work/bin /usr/local" \

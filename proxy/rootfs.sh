@@ -40,7 +40,7 @@ trap 'exit 1' INT TERM
 
 "$here/debian.sh" all "$work/rootfs.tar"
 say "unpacking"
-mkdir -p "$work/rootfs/dev"         # mmdebstrap leaves /dev out
+mkdir -p "$work/rootfs/dev" "$work/rootfs/run/switchboard"         # mmdebstrap leaves both empty: mount points
 tar -xf "$work/rootfs.tar" -C "$work/rootfs" --no-same-owner
 chmod -R u+rwX,a+rX "$work/rootfs"
 cat "$here/packages" >"$work/rootfs/etc/switchboard-rootfs"

@@ -96,7 +96,7 @@ async def watch(
 ) -> None:
     """kopf, embedded: it watches and keeps the indices, nothing else."""
     await kopf.operator(
-        registry=build_registry(manager),
+        registry=build_registry(manager, namespaced=bool(settings.watch_namespaces)),
         standalone=True,
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,

@@ -42,7 +42,8 @@ class Driver(Protocol):
     def wake(self, key: tuple[str, str]) -> None: ...
 
 
-def build_registry(driver: Driver) -> kopf.OperatorRegistry:
+def build_registry(driver: Driver, *, namespaced: bool = False) -> kopf.OperatorRegistry:
+    """`namespaced`: the operator has rights in the namespaces it watches, and none in the cluster."""
     registry = kopf.OperatorRegistry()
     labelled = {names.POOL_LABEL: kopf.PRESENT}
 
@@ -52,7 +53,7 @@ def build_registry(driver: Driver) -> kopf.OperatorRegistry:
 
     @kopf.on.startup(registry=registry)
     async def startup(*, settings: kopf.OperatorSettings, **indices: Any) -> None:
-        configure(settings)
+        configure(settings, namespaced=namespaced)
         driver.start(Observed(indices["pools"], indices["pods"], indices["owned"]))
 
     @kopf.index(*POOLS, id="pools", registry=registry)
@@ -80,8 +81,9 @@ def build_registry(driver: Driver) -> kopf.OperatorRegistry:
     return registry
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+def configure(settings: kopf.OperatorSettings, *, namespaced: bool = False) -> None:
     """Settings of kopf itself, as the operator needs them."""
+    settings.scanning.disabled = namespaced  # whoever may not watch definitions and namespaces need not try
     settings.posting.enabled = False  # Events are written by our own recorder
     settings.peering.standalone = True  # the Lease decides who acts
     settings.watching.server_timeout = WATCH_SERVER_SECONDS

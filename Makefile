@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools image images
+.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools helm image images
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -23,7 +23,7 @@ test: lint unit sip cluster  ## all tests, with real parts
 lint: .venv/ready  ## ruff, mypy --strict, import-linter
 	@scripts/lint
 
-unit: .venv/ready  ## pure code, property tests; pool, resources and link covered to the last branch
+unit: tools helm  ## pure code, property tests; pool, resources and link covered to the last branch
 	@scripts/unit
 
 # These run real processes against real clocks. On a machine that stalls for seconds one of hundreds may miss its deadline;
@@ -31,7 +31,7 @@ unit: .venv/ready  ## pure code, property tests; pool, resources and link covere
 sip: .venv/ready packages image  ## real Kamailio, rtpengine and SIPp on loopback
 	@$(PYTEST) tests/sip tests/agent || $(PYTEST) --last-failed --last-failed-no-failures=none tests/sip tests/agent
 
-cluster: tools image  ## the operator on a real Kubernetes API, and one test per claim
+cluster: tools helm image  ## the operator on a real Kubernetes API, and one test per claim
 	@export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
 	$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims || \
 	  $(CLUSTER) run $(IMAGES) -- $(PYTEST) --last-failed --last-failed-no-failures=none tests/embedded tests/cluster tests/claims
@@ -60,6 +60,9 @@ packages:
 
 tools: .venv/ready packages
 	@$(CLUSTER) build
+
+helm: .venv/ready packages
+	@$(PYTHON) -m e2e.helm version > /dev/null
 
 image: .venv/ready packages
 	@mkdir -p build && $(PYTHON) -m e2e.product images "$$(proxy/rootfs.sh | tail -n 1)" > build/images.json

@@ -11,19 +11,13 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE_SECONDS = 30  # right after an installation an operator may still be starting
 
 
-def host(service: str) -> str:
-    """What the kubelet tells every pod of its namespace's Services; needs no DNS."""
-    address, port = os.environ[f"{service}_SERVICE_HOST"], os.environ[f"{service}_SERVICE_PORT"]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def answers(what: str, request: Request) -> bool:
     """Whether it answers well before patience ends."""
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            with urlopen(request, timeout=5, context=trust):  # noqa: S310 - the two addresses below
+            with urlopen(request, timeout=5, context=trust):  # noqa: S310 - the two below
                 print(f"{what}: good")
                 return True
         except OSError as error:
@@ -33,12 +27,14 @@ def answers(what: str, request: Request) -> bool:
             time.sleep(1)
 
 
-namespace = os.environ["POOLS_NAMESPACE"]
-where = f"namespaces/{namespace}/" if namespace else ""
+api = os.environ["KUBERNETES_SERVICE_HOST"]
+api = f"[{api}]" if ":" in api else api
 pools = Request(
-    f"https://{host('KUBERNETES')}/apis/switchboard.dev/v1alpha1/{where}voipproxypools?limit=1",
+    f"https://{api}:{os.environ['KUBERNETES_SERVICE_PORT']}{os.environ['POOLS_PATH']}?limit=1",
     headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}"},
 )
-health = Request(f"http://{host('SWITCHBOARD_OPERATOR_METRICS')}/healthz")
-results = [answers("VoipProxyPools are served", pools), answers("the operator's health", health)]
+results = [
+    answers("VoipProxyPools are served", pools),
+    answers("The operator's health", Request(os.environ["HEALTH_URL"])),  # noqa: S310 - the chart's own
+]
 sys.exit(not all(results))

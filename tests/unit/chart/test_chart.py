@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from switchboard.resources import names
 from tests.unit.chart.rendering import CHART, Manifest, kustomized, named, render, run_helm
 
 HELMS_OWN = {
@@ -78,15 +79,20 @@ def test_a_single_operator_may_be_evicted() -> None:
 def test_monitoring_comes_when_asked_for() -> None:
     """ServiceMonitor, PrometheusRule and dashboard come when asked for, with their files' content."""
     on = {"enabled": True}
-    objects = named(render(metrics={"serviceMonitor": on, "prometheusRule": on, "dashboard": on}))
+    rule = on | {"runbookUrl": "https://example.com/alerts"}
+    objects = named(render(metrics={"serviceMonitor": on, "podMonitor": on, "prometheusRule": rule, "dashboard": on}))
     rules = objects["PrometheusRule/switchboard/switchboard-operator"]["spec"]
-    assert rules == yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    alerts = (CHART / "files/alerts.yaml").read_text().replace("docs/alerts.md", "https://example.com/alerts")
+    assert rules == yaml.safe_load(alerts)
     assert rules["groups"]
     board = objects["ConfigMap/switchboard/switchboard-dashboard"]["data"]["switchboard.json"]
     assert json.loads(board) == json.loads((CHART / "files/dashboard.json").read_text())
     monitor = objects["ServiceMonitor/switchboard/switchboard-operator"]["spec"]
     service = objects["Service/switchboard/switchboard-operator-metrics"]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    proxies = objects["PodMonitor/switchboard/switchboard-proxies"]["spec"]
+    assert proxies["namespaceSelector"] == {"any": True}
+    assert proxies["selector"]["matchExpressions"] == [{"key": names.POOL_LABEL, "operator": "Exists"}]
 
 
 @pytest.mark.parametrize(

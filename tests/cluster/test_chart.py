@@ -11,7 +11,6 @@ from e2e import product
 from tests.cluster.helm import RELEASE, add_image, install, package, run_helm
 from tests.cluster.world import Pool, until
 
-OPERATORS = "app.kubernetes.io/component=operator"
 NEXT_IMAGE = "switchboard-operator:next"
 
 
@@ -38,9 +37,7 @@ async def test_install(released: str, make_pool: Callable[[str], Pool]) -> None:
     Its proxies are given no token of the Kubernetes API.
     """
     assert "kubectl --namespace switchboard rollout status" in released
-    tested = run_helm("test", RELEASE, "--logs")
-    assert "VoipProxyPools are served: good" in tested
-    assert "The operator's health: good" in tested
+    assert "Succeeded" in run_helm("test", RELEASE)
     pool = make_pool("edge")
     product.kubectl("label", "namespace", pool.namespace, "pod-security.kubernetes.io/enforce=restricted")
     pool.apply(replicas=1)
@@ -77,7 +74,8 @@ async def test_uninstall_leaves_pools_alone(released: str, pool: Pool) -> None:
     with pool.pbx(), await pool.call(calls=100, rate=10, hold_seconds=2) as load:
         said = run_helm("uninstall", RELEASE, "--wait")
         assert "voipproxypools.switchboard.dev" in said
-        assert not product.kubectl("get", "pods", "--namespace", product.NAMESPACE, "--selector", OPERATORS).strip()
+        wait = ("wait", "--for=delete", "pods", "--namespace", product.NAMESPACE, "--timeout=30s")
+        product.kubectl(*wait, "--selector=app.kubernetes.io/component=operator")
         result = load.wait(60)
     assert (result.offered, result.completed) == (100, 100), load.errors()
     assert set(await pool.pods()) == before
@@ -94,7 +92,7 @@ async def test_bound_to_a_namespace(released: str, charts: tuple[Path, Path], ma
     pool = make_pool("edge")
     run_helm("uninstall", RELEASE, "--wait")
     install(charts[0], f"--set=watchNamespaces={{{pool.namespace}}}")
-    assert "The operator's health: good" in run_helm("test", RELEASE, "--logs")
+    assert "Succeeded" in run_helm("test", RELEASE)
     product.apply(product.pool("other", replicas=1), namespace="default")
     try:
         pool.apply(replicas=1)

@@ -38,15 +38,18 @@ async def test_redirects(tmp_path: Path) -> None:
 
 
 async def test_refusals(tmp_path: Path) -> None:
-    """A 503 counts as refused, any other refusal as failed, with SIPp's word for the cause."""
+    """The pool's status for saturation counts as refused; any other as failed, with SIPp's word for the cause."""
     async with Phone.at(CALLED, 5060, user="pool") as pool:
         pool.script = answers.refuse(503)
         with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=5, rate=50) as load:
             refused = await asyncio.to_thread(load.wait, 20)
         pool.script = answers.refuse(480)
+        with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=5, rate=50, refused_status=480) as load:
+            configured = await asyncio.to_thread(load.wait, 20)
         with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=5, rate=50) as load:
             failed = await asyncio.to_thread(load.wait, 20)
     assert (refused.offered, refused.refused, refused.failed) == (5, 5, 0)
+    assert (configured.offered, configured.refused, configured.failed) == (5, 5, 0)
     assert (failed.offered, failed.refused, failed.failed) == (5, 0, 5)
     assert failed.causes == {"UnexpectedMessage": 5}
     assert (refused + failed).offered == 10

@@ -41,7 +41,7 @@ class Statistics:
     answered: int = 0
     completed: int = 0  # answered, held, ended with an answered BYE
     dropped: int = 0  # answered, then ended otherwise
-    refused: int = 0  # 503
+    refused: int = 0  # with the status that a saturated pool answers
     redirected: int = 0  # 302 received; a call may be redirected several times
     abandoned: int = 0  # redirected, and the client hung up instead of following
     ringing_lost: int = 0  # had a provisional answer, and then nothing
@@ -102,7 +102,7 @@ class Sipp:
         self._name = f"{scenario}-{next(_serial)}"
         self._statistics = directory / f"{self._name}.csv"
         text = (SCENARIOS / f"{scenario}.xml").read_text()
-        for name, value in values.items():  # SIPp takes no variables for time-outs
+        for name, value in values.items():  # SIPp takes no variables for time-outs and statuses
             text = text.replace(f"@{name}@", str(value))
         own = directory / f"{self._name}.xml"
         own.write_text(text)
@@ -172,6 +172,7 @@ def caller(  # each argument is one knob of the load
     hold_seconds: float = 1.0,
     lost: float = 0.0,
     ring_limit_seconds: float = 30.0,
+    refused_status: int = 503,
     user: str = "echo",
     port: int = 5060,
     transport: str = "u1",
@@ -180,14 +181,16 @@ def caller(  # each argument is one knob of the load
     """`calls` calls to `target`, `rate` a second.
 
     The share `lost` of those redirected hang up instead of following; one that had a provisional answer, and nothing
-    for `ring_limit_seconds` after, counts as ringing_lost.
+    for `ring_limit_seconds` after, counts as ringing_lost. `refused_status`: the pool's
+    `assignment.saturated.status`; any other refusal is a failure.
     """
     arguments = [
         *(target, "-i", ip, "-mi", ip, "-p", str(port), "-s", user, "-t", transport),
         *("-m", str(calls), "-r", str(max(1, round(rate * 10))), "-rp", "10s", "-l", str(calls)),
         *("-d", str(round(hold_seconds * 1000)), "-set", "lost_text", str(lost)),
     ]
-    return Sipp("caller", directory, arguments, prefix, RING_LIMIT_MS=round(ring_limit_seconds * 1000))
+    values = {"RING_LIMIT_MS": round(ring_limit_seconds * 1000), "REFUSED_STATUS": refused_status}
+    return Sipp("caller", directory, arguments, prefix, **values)
 
 
 def answerer(

@@ -49,8 +49,10 @@ def main() -> int:
             say("installing the operator")
             product.install()
         for group in options.groups or GROUPS:
-            rows += _measured(group, context)
-            report.write(rows, options.out, quick=options.quick)  # what is measured is kept, whatever comes after
+            for row in _measured(group, context):
+                say(f"{row.verdict():6}  {row.what}: {row.measured()} (goal {row.goal.text()})")
+                rows.append(row)
+                report.write(rows, options.out, quick=options.quick)  # what is measured is kept, whatever comes after
     finally:
         shutil.rmtree(work, ignore_errors=True)
     report.show(rows, console)
@@ -59,16 +61,13 @@ def main() -> int:
     return int("failed" in verdicts or (options.strict and "missed" in verdicts))
 
 
-def _measured(group: str, context: Context) -> list[Row]:
+def _measured(group: str, context: Context) -> Iterator[Row]:
     """The group's rows; one that breaks off leaves the rows so far and one that says why."""
-    rows: list[Row] = []
     try:
-        for row in GROUPS[group](context):
-            rows.append(row)  # noqa: PERF402 - what came before a failure must stay
+        yield from GROUPS[group](context)
     except Exception as error:  # noqa: BLE001 - the other groups are still worth measuring; the traceback is shown
         traceback.print_exc()
-        rows.append(Row(group=group, what="broke off", goal=Goal(), note=f"{type(error).__name__}: {error}"))
-    return rows
+        yield Row(group=group, what="broke off", goal=Goal(), note=f"{type(error).__name__}: {error}")
 
 
 def _parse() -> argparse.Namespace:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import pathlib
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -22,26 +21,34 @@ PROJECT = pathlib.Path(__file__).parents[2]
 UNTIL_HUNG_UP = 3600.0  # longer than any run: such a call ends when the run does
 BURST = 10.0  # times the arrival rate before it
 BASE_SHARE = 0.5  # of the places, taken before the burst
-BURST_SHARE = 0.75  # of the places: the burst goes on beyond the last one
+BELOW = 0.99  # of the places: as far as a pool must go without a refusal
+BEYOND = 1.25  # of the places: past the last one
 SETTLE_SECONDS = 2.0  # after the last call was placed
 END_SECONDS = 40.0  # for the BYEs of all calls, sent again as RFC 3261 wants
 
 
-def burst(places: int, base_seconds: float, unfollowed: float, seed: int = 1) -> list[Planned]:
-    """Ordinary traffic that ends up in half of the places; then ten times its arrival rate, until past the last place.
+def burst(places: int, base_seconds: float, unfollowed: float, upto: float, seed: int = 1) -> list[Planned]:
+    """Ordinary traffic that ends up in half of the places; then ten times its arrival rate, until `upto` x the places
+    are asked for: below 1 the pool has room for all of it.
 
     The lengths of ordinary calls are exponential, so that proxies stand unequally when the burst comes, as they do.
-    Those of the burst outlast it.
+    Whatever is up when it comes, and its own calls, outlast it.
     """
     draw = random.Random(seed)  # noqa: S311 - arrivals, no secrets
     rate = BASE_SHARE * places / (base_seconds * (1 - math.exp(-1)))
     calls: list[Planned] = []
-    at, bursting = draw.expovariate(rate), 0
-    while bursting < BURST_SHARE * places:
+    ends: list[float] = []  # of the calls that are up
+    at = draw.expovariate(rate)
+    while len(ends) < upto * places:
         ordinary = at < base_seconds
-        length = draw.expovariate(1 / base_seconds) if ordinary else UNTIL_HUNG_UP
+        length = draw.expovariate(1 / base_seconds)
+        if at + length > base_seconds:
+            length = UNTIL_HUNG_UP
         calls.append(Planned(at, length, draw.random() >= unfollowed))
-        bursting += not ordinary
+        while ends and ends[0] <= at:
+            heapq.heappop(ends)
+        if calls[-1].follow:
+            heapq.heappush(ends, at + length)
         at += draw.expovariate(rate if ordinary else BURST * rate)
     return calls
 
@@ -107,60 +114,29 @@ def calling(target: Address, source: Address, calls: list[Planned], prefix: Sequ
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What proxies have counted so far; `at`: seconds of the machine's monotonic clock, when the reading began."""
+    """What proxies have counted."""
 
-    at: float
-    refused: int  # calls refused admission and sent on
+    refused: int  # calls refused admission: sent on, or tried elsewhere
     over: int  # calls admitted at or above the threshold
 
-
-class Poller:
-    """Reads counts in the background for as long as the block runs."""
-
-    def __init__(self, read: Callable[[], Counts], every_seconds: float = 0.1) -> None:
-        self._read, self._every_seconds = read, every_seconds
-        self._counts = [read()]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._poll)
-        self._error: Exception | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def since_start(self, moment: float | None = None) -> Counts:
-        """What was counted from the start until `moment`: by the last reading that began before; None: until now."""
-        if self._error is not None:
-            raise self._error
-        first = self._counts[0]
-        last = self._read() if moment is None else [one for one in self._counts if one.at <= moment or one is first][-1]
-        return Counts(last.at, last.refused - first.refused, last.over - first.over)
-
-    def _poll(self) -> None:
-        try:
-            while not self._ended.wait(self._every_seconds):
-                self._counts.append(self._read())
-        except Exception as error:  # noqa: BLE001 - told to whoever asks for the counts
-            self._error = error
+    def __sub__(self, before: Counts) -> Counts:
+        return Counts(self.refused - before.refused, self.over - before.over)
 
 
 class Saturation(msgspec.Struct, frozen=True):
     """The moment a burst was first refused."""
 
     at: float  # when the client had its 503; infinite: never
-    offered: int  # calls placed before that call
-    in_use: int  # of those, the ones that got a place and kept it
+    in_use: int  # calls that had a place then
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Saturation:
-        """Calls are assigned in turn: what was placed before the first refused one had its place before it."""
+        """What was placed before the first refused call had its place before it, as had what was answered by then."""
         refused = [record for record in records if record.outcome == "refused"]
         first = min(refused, key=lambda record: record.sent, default=None)
         until, end = (first.sent, first.final) if first else (records[-1].sent, records[-1].final)
-        before = [record for record in records if record.sent < until]
-        held = sum(record.outcome == "answered" and record.hung_up > end for record in before)
-        return cls(first.final if first else float("inf"), len(before), held)
+        held = sum(
+            record.outcome == "answered" and record.hung_up > end and (record.sent < until or record.final <= end)
+            for record in records
+        )
+        return cls(first.final if first else float("inf"), held)

@@ -37,7 +37,7 @@ from switchboard.resources.certificates import (
 from switchboard.resources.names import PoolRef
 from tests.tools.addresses import TARGETS
 from tests.tools.proxies import PROJECT, Program, Proxy, descendants, rootfs
-from tests.tools.wait import until
+from tests.tools.wait import WITHIN_SECONDS, until
 
 POOL = PoolRef(name="edge", namespace="voice", uid="")
 KEY = "5a" * 32
@@ -108,7 +108,7 @@ class Operator:
         self.errors.append(error)
         self._heard.set()
 
-    async def hears(self, condition: Callable[[Report], object], within: float = 10) -> Report:
+    async def hears(self, condition: Callable[[Report], object], within: float = WITHIN_SECONDS) -> Report:
         """Wait for a report that says so, from now on or the last one."""
         async with asyncio.timeout(within):
             seen = max(0, len(self.reports) - 1)
@@ -120,7 +120,7 @@ class Operator:
                 self._heard.clear()
                 await self._heard.wait()
 
-    async def until(self, condition: Callable[[], object], within: float = 10) -> None:
+    async def until(self, condition: Callable[[], object], within: float = WITHIN_SECONDS) -> None:
         async with asyncio.timeout(within):
             while not condition():
                 self._heard.clear()
@@ -272,7 +272,7 @@ async def pods(network: str, count: int = 1, *, started: bool = True) -> AsyncIt
         shutil.rmtree(base, ignore_errors=True)
 
 
-async def in_kamailio(pod: Pod, expected: Mapping[tuple[str, str], str | int], within: float = 5) -> None:
+async def in_kamailio(pod: Pod, expected: Mapping[tuple[str, str], str | int], within: float = WITHIN_SECONDS) -> None:
     """Wait until Kamailio has these htable entries."""
 
     def all_there() -> bool:

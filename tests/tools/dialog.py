@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.tools import message as sip
 from tests.tools.message import Address, Message
 from tests.tools.transport import Endpoint, Packet, SipTimeoutError
+from tests.tools.wait import WITHIN_SECONDS
 
 T1_SECONDS = 0.5
 LONGEST_INTERVAL_SECONDS = 4.0
@@ -49,7 +50,7 @@ class Transaction:
         async with self._changed:
             self._changed.notify_all()
 
-    async def response(self, low: int, high: int, within: float = 8) -> Packet:
+    async def response(self, low: int, high: int, within: float = WITHIN_SECONDS) -> Packet:
         """The first response with a status from `low` to `high`."""
         try:
             async with asyncio.timeout(within), self._changed:
@@ -64,7 +65,7 @@ class Transaction:
                 f" came:\n{self.endpoint.seen()}"
             ) from None
 
-    async def final(self, within: float = 8) -> Packet:
+    async def final(self, within: float = WITHIN_SECONDS) -> Packet:
         return await self.response(200, 699, within)
 
     def close(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from e2e.embedded.errors import DeadlineError
 from tests.tools.addresses import CLIENTS, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
 from tests.tools.transport import Packet
-from tests.tools.wait import until
+from tests.tools.wait import WITHIN_SECONDS, until
 
 GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24"}
 TICK = 10
@@ -112,7 +113,7 @@ async def _revive(proxy: Proxy) -> None:
     if proxy.alive:
         try:
             await until(lambda: proxy.calls == 0, "no calls of the test before", within=1)
-        except AssertionError:
+        except DeadlineError:
             pass
         else:
             return
@@ -120,7 +121,7 @@ async def _revive(proxy: Proxy) -> None:
     proxy.start()
 
 
-async def idle(*proxies: Proxy, within: float = 5) -> None:
+async def idle(*proxies: Proxy, within: float = WITHIN_SECONDS) -> None:
     """Every place is given back, by the calls' ends and not by the reconciliation that puts a wrong count right."""
     for proxy in proxies:
         await until(lambda proxy=proxy: proxy.calls == 0, f"{proxy.name} has no calls", within)

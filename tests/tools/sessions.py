@@ -11,6 +11,7 @@ from tests.tools.dialog import T1_SECONDS, Dialog, Transaction, dialog_of_callee
 from tests.tools.message import Address, Message
 from tests.tools.rtp import describe
 from tests.tools.transport import Packet
+from tests.tools.wait import WITHIN_SECONDS
 
 if TYPE_CHECKING:
     from tests.tools.sip import Options, Phone
@@ -103,7 +104,7 @@ class Call(Session):
         options: Any = {**self.options, **usual, **own, "to": to or sip.hop(uri)}
         self.transaction = await self.phone.request("INVITE", uri, **options)
 
-    async def result(self, *, follow: int = 5, within: float = 8) -> int:
+    async def result(self, *, follow: int = 5, within: float = WITHIN_SECONDS) -> int:
         """The final status, after at most `follow` redirects."""
         while True:
             answer = (await self.transaction.final(within)).message
@@ -113,7 +114,7 @@ class Call(Session):
             follow -= 1
             await self.invite(sip.uri_in(answer.all("Contact")[0]), None)
 
-    async def ringing(self, within: float = 8) -> Packet:
+    async def ringing(self, within: float = WITHIN_SECONDS) -> Packet:
         """The first provisional answer above 100."""
         packet = await self.transaction.response(101, 199, within)
         if self.dialog is None and sip.parameter(packet.message.header("To"), "tag"):
@@ -183,7 +184,7 @@ class Incoming(Session):
         await self.reply(487)
         self.cancelled.set()
 
-    async def reliably(self, status: int, sdp: str = "", within: float = 5) -> Packet:
+    async def reliably(self, status: int, sdp: str = "", within: float = WITHIN_SECONDS) -> Packet:
         """A provisional answer under 100rel; returns the PRACK that acknowledges it."""
         since = len(self.phone.log)
         await self.reply(status, [("Require", "100rel"), ("RSeq", "1")], sdp)

@@ -21,6 +21,7 @@ from tests.tools.dialog import Dialog, Transaction, fresh_tag, via
 from tests.tools.message import Address, Message
 from tests.tools.sessions import Call, Incoming, Session
 from tests.tools.transport import Endpoint, Packet, Protocol
+from tests.tools.wait import WITHIN_SECONDS
 
 Script = Callable[[Incoming], Awaitable[None]]
 
@@ -87,20 +88,22 @@ class Phone:
         """The requests of that method that arrived, repetitions included."""
         return [p for p in self.log if not p.message.is_response and p.message.method == method]
 
-    async def expect(self, method: str, within: float = 5, since: int = 0) -> Packet:
+    async def expect(self, method: str, within: float = WITHIN_SECONDS, since: int = 0) -> Packet:
         """The first request of that method from packet number `since` on."""
         return await self.endpoint.until(
             lambda p: not p.message.is_response and p.message.method == method, within, since
         )
 
-    async def expect_call(self, within: float = 5, number: int = 0) -> Incoming:
+    async def expect_call(self, within: float = WITHIN_SECONDS, number: int = 0) -> Incoming:
         """The incoming call of that number, counted from 0."""
         await self.endpoint.until(lambda _: len(self.incoming) > number, within)
         return self.incoming[number]
 
     # calling
 
-    async def call(self, uri: str, *, follow: int = 5, within: float = 8, **options: Unpack[Options]) -> Call:
+    async def call(
+        self, uri: str, *, follow: int = 5, within: float = WITHIN_SECONDS, **options: Unpack[Options]
+    ) -> Call:
         """Places a call and waits for its end result: answered, and acknowledged, or refused."""
         call = await self.dial(uri, **options)
         await call.result(follow=follow, within=within)

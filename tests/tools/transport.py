@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.tools.message import Address, Message
+from tests.tools.wait import WITHIN_SECONDS
 
 BUFFER_BYTES = 4 << 20  # a burst of calls is answered faster than a phone reads
 Protocol = Literal["udp", "tcp"]
@@ -83,7 +84,7 @@ class Endpoint:
         self._streams[to].write(data)
         await self._streams[to].drain()
 
-    async def until(self, accept: Callable[[Packet], bool], within: float = 5, since: int = 0) -> Packet:
+    async def until(self, accept: Callable[[Packet], bool], within: float = WITHIN_SECONDS, since: int = 0) -> Packet:
         """The first packet from number `since` on that `accept` takes; waits at most `within` seconds for it."""
         seen = since
 

@@ -41,6 +41,7 @@ from switchboard.link.codec import encode
 from switchboard.link.messages import PROTOCOL, Command, Hello, Table
 from switchboard.link.server import LinkServer, Session
 from switchboard.link.tls import Keyring
+from switchboard.logs import about, log_to_stderr
 
 LOOK_SECONDS = 5.0  # at certificates on disk, and at what holds for a time only
 WATCH_SECONDS = 0.1  # at whether an operator is linked
@@ -189,7 +190,8 @@ class Agent:
         return self._applier.role == "primary" and silent >= SILENT_PERIODS * settings.sharing.period_seconds
 
     async def _serve(self) -> None:
-        metrics = Metrics(self._environment.pool, self._environment.proxy, self._reporter.whole)
+        environment, whole = self._environment, self._reporter.whole
+        metrics = Metrics(environment.namespace, environment.pool, environment.proxy, whole)
         draining = drain.Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
         servers = [
             web.AppRunner(application(self._links, self._applier, self._reporter.asked, metrics), access_log=None),
@@ -214,6 +216,7 @@ class Agent:
 
 
 async def _run_until_signal(environment: Environment) -> None:
+    about(namespace=environment.namespace, pool=environment.pool, proxy=environment.proxy)
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(Agent(environment).run())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -232,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.command == "drain":
         return drain.drain(Path(os.environ.get("RUN_DIR", "/run/switchboard")) / "agent.sock", wait=given.wait)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr("INFO")
     status = 0
     try:
         asyncio.run(_run_until_signal(Environment.read()))

@@ -21,6 +21,7 @@ from switchboard.control.reconcile import PoolController
 from switchboard.control.settings import Settings, from_environment
 from switchboard.errors import ConfigurationError
 from switchboard.link.client import link_session
+from switchboard.logs import log_to_stderr
 from switchboard.resources import names
 
 logger = logging.getLogger(__name__)
@@ -32,16 +33,12 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         log_to_stderr(settings.log_level)
+        logging.getLogger("kopf").setLevel(logging.WARNING)  # at INFO it writes a line for each event it hands on
         asyncio.run(run(settings))
     except ConfigurationError as error:
         print(f"switchboard-operator: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up yet
         return 1
     return 0
-
-
-def log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # at INFO it writes a line for each event it hands on
 
 
 async def run(settings: Settings) -> None:

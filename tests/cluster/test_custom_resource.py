@@ -111,6 +111,12 @@ def test_smallest_pool_gets_the_documented_defaults(pool: dict[str, Any]) -> Non
             "saturated": {"status": 503, "retryAfter": "2s"},
         },
         "listen": [{"transport": "UDP", "port": 5060}, {"transport": "TCP", "port": 5060}],
+        "expose": {
+            "type": "ClusterIP",
+            "advertise": "PodIP",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+        },
         "media": {"enabled": True, "ports": "20000-24999", "timeout": "60s"},
         "drain": {"timeout": "1h"},
     }
@@ -171,6 +177,12 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.listen", [{"transport": "TCP", "port": 7443}], "spec.listen[0].port", "must not be 7443"),
     ("spec.listen", [{"transport": "UDP", "port": 21000}], "spec.listen", "outside that range"),
     ("spec.listen", [{"transport": "UDP", "port": 5060}] * 2, "spec.listen[1]", "Duplicate value"),
+    ("spec.expose.type", "ExternalName", "spec.expose.type", '"ClusterIP", "NodePort", "LoadBalancer"'),
+    ("spec.expose.advertise", "sip.example.com", "spec.expose.advertise", "a host name with {pod} in its first label"),
+    ("spec.expose.advertise", "{pod}.a b", "spec.expose.advertise", "a host name with {pod} in its first label"),
+    ("spec.expose.ipFamilies", ["IPv4", "IPv4"], "spec.expose.ipFamilies[1]", "Duplicate value"),
+    ("spec.expose.ipFamilies", ["IPv4", "IPv6"], "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
+    ("spec.expose.ipFamilyPolicy", "RequireDualStack", "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
     ("spec.media.ports", "20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "30000-20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "20000-70000", "spec.media.ports", "first-last within 1024-65535"),
@@ -304,7 +316,7 @@ def everything_of(pool: PoolRef, spec: PoolSpec) -> list[names.Manifest]:
     )
     agent = certificates.issue_agent(pool, authorities.signing, key, term)
     operator = certificates.issue_operator(pool, authorities.signing, key, term)
-    primary = services.Primary(name="full-abcde", uid="1", address="198.18.1.4", node="local")
+    primary = services.Primary(name="full-abcde", uid="1", addresses=("198.18.1.4", "2001:db8::4"), node="local")
     return [
         accounts.build_service_account(pool),
         configmaps.build_load(pool, {"pool": pool.name, "proxies": []}),
@@ -318,8 +330,9 @@ def everything_of(pool: PoolRef, spec: PoolSpec) -> list[names.Manifest]:
         secrets.build_token(pool, "0" * 64),
         services.build_endpoint_slice(pool, spec.listen, primary),
         services.build_endpoint_slice(pool, spec.listen, None),
-        services.build_proxies_service(pool, spec.listen),
-        services.build_service(pool, spec.listen),
+        services.build_endpoint_slice(pool, spec.listen, primary, "IPv6"),
+        services.build_proxies_service(pool, spec.listen, spec.expose),
+        services.build_service(pool, spec.listen, spec.expose),
     ]
 
 

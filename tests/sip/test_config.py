@@ -45,9 +45,21 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         {"LISTEN": "tcp:5060"},
         {"LISTEN": "udp:5060 udp:5080 tcp:15060"},
         {"ADVERTISE": "localhost"},
+        {"POD_IPS": "127.78.1.1,::1"},
+        {"POD_IPS": "127.78.1.1,::1", "ADVERTISE": "localhost"},
         {"POD_IP": "::1", "ADVERTISE": "::1", "NG_ADDRESS": "[::1]:2223"},
     ],
-    ids=["default", "no media", "udp", "tcp", "many", "advertised name", "ipv6"],
+    ids=[
+        "default",
+        "no media",
+        "udp",
+        "tcp",
+        "many",
+        "advertised name",
+        "both families",
+        "both families by name",
+        "ipv6",
+    ],
 )
 def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
     """Kamailio takes the configuration with every set of listeners, with media and without, and warns of nothing."""

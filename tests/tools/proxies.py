@@ -133,7 +133,9 @@ def descendants(pid: int) -> list[int]:
 class Proxy:
     """One proxy. It starts as a member that is ready, has room for 100 calls and knows nobody else."""
 
-    def __init__(self, name: str, ip: str, run: Path, root: Path, *, media: bool, media_timeout_seconds: int) -> None:
+    def __init__(
+        self, name: str, ip: str, run: Path, root: Path, *, media: bool, media_timeout_seconds: int, advertise: str = ""
+    ) -> None:
         self.name = name
         self.ip = ip
         self.run = run
@@ -148,7 +150,7 @@ class Proxy:
             "POD_NAMESPACE": "default",
             "POD_IP": ip,
             "LISTEN": f"udp:{SIP_PORT} tcp:{SIP_PORT}",
-            "ADVERTISE": ip,
+            "ADVERTISE": advertise or ip,
             "MEDIA_PORTS": MEDIA_PORTS if media else "",
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
             "RUN_DIR": RUN_DIR,
@@ -250,7 +252,9 @@ class Proxy:
         self.set(ceiling=places, places=places)
 
     def row(self, room: int, *, weight: int = 20, closed: int = 0) -> Row:
-        return Row(self.id, self.uri, f"{self.ip}:{SIP_PORT}", room, closed=closed, weight=weight)
+        return Row(
+            self.id, self.uri, f"{self._environment['ADVERTISE']}:{SIP_PORT}", room, closed=closed, weight=weight
+        )
 
     def table(self, rows: Sequence[Row]) -> None:
         """Puts a routing table in effect."""
@@ -287,8 +291,10 @@ def _network(cidr: str) -> str:
 
 
 @contextlib.contextmanager
-def fleet(count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60) -> Iterator[list[Proxy]]:
-    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards."""
+def fleet(
+    count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60, advertise: str = ""
+) -> Iterator[list[Proxy]]:
+    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards. `advertise`: the host they give as their own."""
     if shutil.which("bwrap") is None:
         raise ProxyError("bwrap is missing: apt-get install bubblewrap")
     root = rootfs()
@@ -306,6 +312,7 @@ def fleet(count: int, network: str, *, media: bool = True, media_timeout_seconds
                 root,
                 media=media,
                 media_timeout_seconds=media_timeout_seconds,
+                advertise=advertise,
             )
             proxies.append(proxy)
             proxy.start()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import get_args
 
 from switchboard.control.fleet import Fleet
 from switchboard.control.kube import Object
 from switchboard.control.owned import Id, Owned
 from switchboard.control.recorder import Note
 from switchboard.pool.election import Handover, Seen, advance, elect
-from switchboard.pool.spec import PoolSpec
+from switchboard.pool.spec import Family, PoolSpec
 from switchboard.resources import names
 from switchboard.resources.names import PoolRef
 from switchboard.resources.services import Primary, build_endpoint_slice
@@ -35,9 +36,13 @@ class Entry:
 
     def current(self, pool: PoolRef, observed: Mapping[Id, Object]) -> str | None:
         """The pod that the Service points at."""
-        slice_ = self._owned.latest(observed).get(("EndpointSlice", names.service(pool)))
-        endpoints = (slice_ or {}).get("endpoints") or []
-        return (endpoints[0].get("targetRef") or {}).get("name") if endpoints else None
+        latest = self._owned.latest(observed)
+        for family in get_args(Family):
+            for endpoint in (latest.get(("EndpointSlice", names.endpoint_slice(pool, family))) or {}).get(
+                "endpoints"
+            ) or ():
+                return (endpoint.get("targetRef") or {}).get("name")
+        return None
 
     async def settle(
         self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], hand_over_to: str | None = None
@@ -104,5 +109,10 @@ class Entry:
         primary = None
         if member is not None:
             pod = member.pod
-            primary = Primary(name=pod.name, uid=pod.uid, address=pod.address, node=pod.node)
-        await self._owned.ensure(build_endpoint_slice(pool, spec.listen, primary), observed)
+            primary = Primary(name=pod.name, uid=pod.uid, addresses=pod.addresses, node=pod.node)
+        latest = self._owned.latest(observed)
+        for family in get_args(Family):
+            wanted = family in spec.expose.families
+            if wanted or ("EndpointSlice", names.endpoint_slice(pool, family)) in latest:
+                endpoint = primary if wanted else None
+                await self._owned.ensure(build_endpoint_slice(pool, spec.listen, endpoint, family), observed)

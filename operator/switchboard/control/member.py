@@ -13,7 +13,7 @@ from switchboard.link.client import LinkClient
 from switchboard.link.messages import Ack, Command, Report, RoleName
 from switchboard.pool.credits import merge_assigned
 from switchboard.pool.spec import PoolSpec
-from switchboard.pool.table import Proxy, newer
+from switchboard.pool.table import Proxy, host_port, newer
 
 
 class InEffect(msgspec.Struct):
@@ -36,7 +36,7 @@ class Member:
             name=pod.name,
             address=pod.address,
             port=port,
-            advertise=f"{pod.address}:{port}",
+            advertise=host_port(pod.advertise, port),
             created=pod.created.timestamp(),
             ready=False,
         )
@@ -63,7 +63,7 @@ class Member:
         self.proxy = msgspec.structs.replace(
             self.proxy,
             address=pod.address,
-            advertise=f"{pod.address}:{self.proxy.port}",
+            advertise=host_port(pod.advertise, self.proxy.port),
             ready=pod.ready,
             current=pod.template == template,
             failed=pod.failed,

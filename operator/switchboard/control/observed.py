@@ -26,6 +26,8 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     owner: str  # the pool's uid
     version: int
     address: str  # "" until it has one
+    addresses: tuple[str, ...]  # of each family
+    advertise: str  # the host that clients are given
     node: str
     phase: str
     ready: bool
@@ -51,6 +53,8 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
             owner=next((owner["uid"] for owner in metadata.get("ownerReferences") or ()), ""),
             version=int(metadata["resourceVersion"]),
             address=status.get("podIP") or "",
+            addresses=tuple(one["ip"] for one in status.get("podIPs") or ()),
+            advertise=annotations.get(names.ADVERTISE) or status.get("podIP") or "",
             node=(body.get("spec") or {}).get("nodeName") or "",
             phase=status.get("phase") or "Pending",
             ready=conditions.get("Ready") == "True",

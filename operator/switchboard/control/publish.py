@@ -27,6 +27,7 @@ class Publisher:
         self._kube, self._owned, self._fleet = kube, owned, fleet
         self._load: load.LoadDocument | None = None
         self._load_at = 0.0
+        self.latest: Status | None = None  # as of the last reconcile, written or not
         self._status: Status | None = None
         self._status_at = 0.0
         self._refusal: tuple[Problem, int] | None = None
@@ -61,6 +62,7 @@ class Publisher:
         entry: str | None,
         *,
         desired: int,
+        addresses: tuple[str, ...],
         refused: Problem | None,
         failing: Problem | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Publisher:
             proxies=proxies,
             desired=desired,
             entry=entry,
+            addresses=addresses,
             selector=names.selector_text(pool, without=[proxy.name for proxy in proxies if proxy.draining]),
             load_config_map=names.load(pool),
             now=now,
@@ -80,6 +83,7 @@ class Publisher:
             failing=failing,
         )
         new = status(seen, self._conditions(resource), format_time(datetime.now(UTC)))
+        self.latest = new
         if not status_due(self._status, new, now - self._status_at):
             return
         await self._apply(pool, msgspec.to_builtins(new))

@@ -29,14 +29,16 @@ from switchboard.control.recorder import Note, Recorder
 from switchboard.control.scaler import Scaler
 from switchboard.control.settings import Settings
 from switchboard.errors import SwitchboardError
-from switchboard.pool.conditions import Problem
+from switchboard.logs import about
+from switchboard.pool.conditions import Problem, Status
 from switchboard.pool.scaling import drained, plan
+from switchboard.pool.spec import PoolSpec
 from switchboard.resources import names
 from switchboard.resources.accounts import build_service_account
 from switchboard.resources.disruption import build_disruption_budget
 from switchboard.resources.names import PoolRef
 from switchboard.resources.networkpolicies import build_network_policy
-from switchboard.resources.services import build_proxies_service, build_service
+from switchboard.resources.services import build_proxies_service, build_service, entry_addresses, known_as
 from switchboard.resources.settings import settings as link_settings
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class PoolController:
         self._pool = PoolRef.of(resource)
         self._accepted: Accepted | None = None
         self._refused: Problem | None = None
+        self._addresses: tuple[str, ...] = ()  # of the Service
         self._retry_seconds = RETRY_SECONDS
         self._recorder = Recorder(kube, settings.identity)
         self._owned = Owned(kube)
@@ -89,7 +92,15 @@ class PoolController:
     def wake(self) -> None:
         self._woken.set()
 
+    @property
+    def told(self) -> tuple[Status, PoolSpec] | None:
+        """The pool's status, and the spec in effect, for the metrics."""
+        if self._publisher.latest is None or self._accepted is None:
+            return None
+        return self._publisher.latest, self._accepted.spec
+
     async def run(self) -> None:
+        about(namespace=self._pool.namespace, pool=self._pool.name)
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(Dispatcher(self.fleet).run()), tasks.create_task(self._recorder.run())]
@@ -155,12 +166,13 @@ class PoolController:
         """All that pods need before they start; then the pods are followed with what is to be in effect there."""
         pool, spec, owned = view.pool, accepted.spec, view.owned
         credentials = await ensure_secrets(self._owned, pool, owned, self.fleet.fingerprints())
-        service = await self._owned.ensure(build_service(pool, spec.listen), owned)
-        settings = link_settings(pool, spec, addresses=service["spec"]["clusterIPs"])
+        service = await self._owned.ensure(build_service(pool, spec.listen, spec.expose), owned)
+        self._addresses = entry_addresses(service)
+        settings = link_settings(pool, spec, addresses=known_as(service))
         for wanted in (
             build_kept(pool, settings, accepted),
             build_service_account(pool),
-            build_proxies_service(pool, spec.listen),
+            build_proxies_service(pool, spec.listen, spec.expose),
             build_network_policy(pool, spec, self._settings.lease_namespace),
             build_disruption_budget(pool, drained=self._drained()),
         ):
@@ -194,6 +206,7 @@ class PoolController:
             accepted.spec,
             entry,
             desired=self._scaler.desired(accepted.spec),
+            addresses=self._addresses,
             refused=self._refused,
             failing=failing,
         )

@@ -46,6 +46,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     saturated_replicas: int
     selector: str
     primary: str
+    address: str  # where clients reach it: of the Service, or of its load balancer; "" while that has none
     calls: int
     capacity: int
     workload: int  # whole per cent
@@ -67,6 +68,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     proxies: Sequence[Proxy]
     desired: int
     entry: str | None  # the pod that the Service points at
+    addresses: tuple[str, ...]  # of the Service
     selector: str
     load_config_map: str
     now: float  # on the clock of the readings
@@ -89,6 +91,7 @@ def status(observed: Observed, previous: Sequence[Condition], now_text: str) -> 
         saturated_replicas=sum(proxy.saturated for proxy in ready),
         selector=observed.selector,
         primary=observed.entry or "",
+        address=", ".join(observed.addresses),
         calls=sum(proxy.calls for proxy in alive),
         capacity=observed.spec.capacity.calls * len(ready),
         workload=_workload(ready),

@@ -22,6 +22,7 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _repeated("spec.routes", "name", (route.name for route in spec.routes))
     yield from _repeated("spec.gateways", "name", (gateway.name for gateway in spec.gateways))
     yield from _repeated("spec.listen", "listener", (f"{one.transport}/{one.port}" for one in spec.listen))
+    yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
     yield from _clients_inside_gateways(spec)
@@ -57,6 +58,26 @@ def _autoscaling(rule: Autoscaling | None) -> Iterator[tuple[str, str]]:
         yield "InvalidField", message
     if rule.headroom >= 1:
         yield "InvalidField", "spec.autoscaling.headroom is 100%: no number of proxies is enough; choose at most 90%"
+
+
+def _families(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    expose = spec.expose
+    if len(set(expose.families)) != len(expose.families):
+        yield "Duplicate", "spec.expose.ipFamilies has a family twice: keep one of them"
+    if (len(expose.families) == 1) != (expose.family_policy == "SingleStack"):
+        families = ", ".join(expose.families)
+        message = (
+            f"spec.expose.ipFamilyPolicy is {expose.family_policy} and ipFamilies is {families}: SingleStack goes with "
+            f"one family, PreferDualStack and RequireDualStack with two"
+        )
+        yield "InvalidField", message
+    redirects = "redirect" in (spec.assignment.mode, *(gateway.mode for gateway in spec.gateways))
+    if redirects and len(expose.families) > 1 and not expose.host_name("pod"):
+        message = (
+            "spec.expose.ipFamilies has two families and clients are redirected: one address cannot serve clients of "
+            "both; set spec.expose.advertise to a host name, or the mode to forward"
+        )
+        yield "RedirectAcrossFamilies", message
 
 
 def _ports(spec: PoolSpec) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,10 @@ class Fields:
         """A field with a few allowed values: those of the Literal `allowed`."""
         return self.read(name, _choice(get_args(allowed)), fallback, required=required)
 
+    def choices(self, name: str, allowed: object) -> tuple[Any, ...]:
+        """A list of such values."""
+        return self.each(name, _choice(get_args(allowed)), None)
+
     def inside(self, name: str) -> Fields:
         return Fields(self._values.get(name), f"{self._path}.{name}", self.problems)
 

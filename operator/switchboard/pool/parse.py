@@ -19,6 +19,9 @@ from switchboard.pool.spec import (
     Assignment,
     Autoscaling,
     Capacity,
+    Expose,
+    Family,
+    FamilyPolicy,
     Gateway,
     GatewayKind,
     Listener,
@@ -28,6 +31,7 @@ from switchboard.pool.spec import (
     PoolSpec,
     ProxyTemplate,
     Route,
+    ServiceType,
     Sharing,
     Transport,
 )
@@ -57,6 +61,7 @@ def _spec(spec: Fields) -> PoolSpec:
         ),
         listen=tuple(_listener(one) for one in spec.objects("listen")) or DEFAULT_LISTEN,
         autoscaling=_autoscaling(autoscaling) if autoscaling.given else None,
+        expose=_expose(spec.inside("expose")),
         sharing=_sharing(spec.inside("sharing")),
         assignment=_assignment(spec.inside("assignment")),
         media=_media(spec.inside("media")),
@@ -82,6 +87,16 @@ def _autoscaling(autoscaling: Fields) -> Autoscaling:
         max=autoscaling.read("max", q.positive, 1, required=True),
         headroom=autoscaling.read("headroom", q.share, 0.25),
         scale_down_after_seconds=autoscaling.read("scaleDownAfter", q.whole_seconds, 300),
+    )
+
+
+def _expose(expose: Fields) -> Expose:
+    return Expose(
+        type=expose.one_of("type", ServiceType, "ClusterIP"),
+        annotations=expose.read("annotations", mapping, {}),
+        advertise=expose.read("advertise", q.advertised, "PodIP"),
+        families=expose.choices("ipFamilies", Family) or ("IPv4",),
+        family_policy=expose.one_of("ipFamilyPolicy", FamilyPolicy, "SingleStack"),
     )
 
 

@@ -23,6 +23,7 @@ _QUANTITY_UNITS: dict[str | None, Fraction] = {
 _SHARE = re.compile(r"([1-9][0-9]?|100)%")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
+_TEMPLATE = re.compile(r"(?:[a-z0-9-]*\{pod\}[a-z0-9-]*)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
 
 HIGHEST_PORT = 65535
@@ -122,6 +123,13 @@ def port(value: object) -> int:
     if not isinstance(value, int) or not LOWEST_PORT <= value <= HIGHEST_PORT:
         raise ValueError("must be a port from 1024 to 65535")
     return value
+
+
+def advertised(text: object) -> str:
+    """`PodIP`, `NodeIP`, or a host name in which `{pod}` stands for a proxy's own name."""
+    if text in ("PodIP", "NodeIP") or _TEMPLATE.fullmatch(str(text)):
+        return str(text)
+    raise ValueError("must be PodIP, NodeIP, or a host name with {pod} in it, such as {pod}.sip.example.com")
 
 
 def network(text: object) -> str:

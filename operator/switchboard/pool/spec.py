@@ -10,6 +10,9 @@ Policy = Literal["first", "least", "weighted"]
 Mode = Literal["forward", "redirect"]
 GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
 Transport = Literal["UDP", "TCP"]
+ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
+Family = Literal["IPv4", "IPv6"]
+FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,27 @@ class Autoscaling(msgspec.Struct, frozen=True, kw_only=True):
     max: int
     headroom: float = 0.25  # 0..1
     scale_down_after_seconds: int = 300
+
+
+class Expose(msgspec.Struct, frozen=True, kw_only=True):
+    """How clients reach the Service, and which host a proxy gives as its own.
+
+    `advertise`: PodIP; NodeIP, for which the proxies use their node's network; or a host name with `{pod}` in it.
+    """
+
+    type: ServiceType = "ClusterIP"
+    annotations: dict[str, str] = {}
+    advertise: str = "PodIP"
+    families: tuple[Family, ...] = ("IPv4",)
+    family_policy: FamilyPolicy = "SingleStack"
+
+    @property
+    def host_network(self) -> bool:
+        return self.advertise == "NodeIP"
+
+    def host_name(self, pod: str) -> str:
+        """What this pod advertises instead of its address; "" where it is the address."""
+        return "" if self.advertise in ("PodIP", "NodeIP") else self.advertise.replace("{pod}", pod)
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +119,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxyTemplate
     listen: tuple[Listener, ...]
     autoscaling: Autoscaling | None = None
+    expose: Expose = Expose()
     sharing: Sharing = Sharing()
     assignment: Assignment = Assignment()
     media: Media = Media()

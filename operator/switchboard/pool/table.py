@@ -156,4 +156,9 @@ def in_order(proxies: Iterable[Proxy]) -> list[Proxy]:
 
 def sip_uri(address: str, port: int) -> str:
     """Where a peer reaches a proxy."""
-    return f"sip:[{address}]:{port}" if ":" in address else f"sip:{address}:{port}"
+    return f"sip:{host_port(address, port)}"
+
+
+def host_port(host: str, port: int) -> str:
+    """An IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

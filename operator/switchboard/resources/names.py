@@ -24,6 +24,7 @@ FIELD_MANAGER = "switchboard-operator"  # of every server-side apply
 POOL_LABEL = f"{GROUP}/pool"
 PROXY_LABEL = f"{GROUP}/proxy"  # a pod's own name, so that a selector can leave single pods out
 TEMPLATE_LABEL = f"{GROUP}/template"  # what a pod was made from; another value: it is due for replacement
+ADVERTISE = f"{GROUP}/advertise"  # annotation of a pod: the host name that it gives instead of its address
 MONITORING_LABEL = f"{GROUP}/monitoring"  # on a namespace: its Prometheus may scrape the agents
 
 AGENT_PORT = 7443
@@ -49,8 +50,13 @@ def proxy(pool: PoolRef, suffix: str) -> str:
 
 
 def service(pool: PoolRef) -> str:
-    """The Service that clients call, and its EndpointSlice."""
+    """The Service that clients call."""
     return pool.name
+
+
+def endpoint_slice(pool: PoolRef, family: str) -> str:
+    """The Service's EndpointSlice of one address family."""
+    return service(pool) if family == "IPv4" else f"{pool.name}-{family.lower()}"
 
 
 def proxies_service(pool: PoolRef) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from switchboard.errors import SpecError
-from switchboard.pool.spec import Listener, PoolSpec
+from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import names
 from switchboard.resources.merge import merge
 from switchboard.resources.names import Manifest, PoolRef
@@ -43,9 +43,12 @@ def build_pod(pool: PoolRef, spec: PoolSpec, name: str) -> Manifest:
     extra = template.get("metadata", {})
     # What selects the pod stands whatever the template says.
     metadata["labels"] = extra.get("labels", {}) | metadata["labels"] | identity
-    if annotations := extra.get("annotations"):
+    host_name = spec.expose.host_name(name)
+    own = {names.ADVERTISE: host_name} if host_name else {}
+    if annotations := extra.get("annotations", {}) | own:
         metadata["annotations"] = annotations
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    # With its subdomain: <pod>.<pool>-proxies.<namespace>.svc is a name of the pod in the cluster's DNS.
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] | {"hostname": name}}
 
 
 def template_hash(pool: PoolRef, spec: PoolSpec) -> str:
@@ -73,6 +76,8 @@ def _pod_spec(pool: PoolRef, spec: PoolSpec) -> Manifest:
         "serviceAccountName": names.account(pool),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "subdomain": names.proxies_service(pool),
+        **_network(spec.expose),
         "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
@@ -91,6 +96,11 @@ def _pod_spec(pool: PoolRef, spec: PoolSpec) -> Manifest:
             _spread(pool, "topology.kubernetes.io/zone"),
         ],
     }
+
+
+def _network(expose: Expose) -> Manifest:
+    """A node's address is advertised from its network: media ports by the thousand cannot be mapped one by one."""
+    return {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if expose.host_network else {}
 
 
 def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
@@ -133,13 +143,16 @@ def _container(pool: PoolRef, spec: PoolSpec, name: str, command: list[str], vol
 
 
 def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
-    media = spec.media
+    media, expose = spec.media, spec.expose
+    advertised = f"metadata.annotations['{names.ADVERTISE}']" if expose.host_name("pod") else "status.podIP"
     fields = {
         "POD_NAME": "metadata.name",
         "POD_NAMESPACE": "metadata.namespace",
         "POD_IP": "status.podIP",
-        "ADVERTISE": "status.podIP",
+        "ADVERTISE": advertised,
     }
+    if expose.families != ("IPv4",):
+        fields["POD_IPS"] = "status.podIPs"
     values = {
         "POOL": pool.name,
         "LISTEN": " ".join(f"{listener.transport.lower()}:{listener.port}" for listener in spec.listen),

@@ -59,6 +59,8 @@ def pod(number: int, **changes: object) -> PodView:
         owner=POOL.uid,
         version=number,
         address=f"127.82.0.{number}",
+        addresses=(f"127.82.0.{number}",),
+        advertise=f"127.82.0.{number}",
         node="local",
         phase="Running",
         ready=True,

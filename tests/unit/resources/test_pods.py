@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from switchboard.errors import SpecError
-from switchboard.pool.spec import Assignment, Capacity, Listener, Media, PoolSpec, ProxyTemplate, Sharing
+from switchboard.pool.spec import Assignment, Capacity, Expose, Listener, Media, PoolSpec, ProxyTemplate, Sharing
 from switchboard.resources.names import PoolRef
 from switchboard.resources.pods import build_pod, template_hash
 
@@ -235,3 +235,33 @@ def test_a_proxy_without_kamailio_is_refused(
     with pytest.raises(SpecError, match="leaves no container kamailio") as refused:
         build_pod(pool, with_template(template), "edge-abcde")
     assert refused.value.reason == "InvalidPodTemplate"
+
+
+def exposed(pool: PoolRef, spec: PoolSpec, **expose: Any) -> dict[str, Any]:
+    return build_pod(pool, msgspec.structs.replace(spec, expose=Expose(**expose)), "edge-abcde")
+
+
+def test_a_host_name_is_advertised_for_each_pod(pool: PoolRef, spec: PoolSpec) -> None:
+    """{pod} is the pod's own name; the operator and the proxy read the same annotation."""
+    pod = exposed(pool, spec, advertise="{pod}.sip.example.com")
+    assert pod["metadata"]["annotations"] == {"switchboard.dev/advertise": "edge-abcde.sip.example.com"}
+    assert env(containers(pod)["kamailio"])["ADVERTISE"] == "metadata.annotations['switchboard.dev/advertise']"
+
+
+def test_a_nodes_address_is_advertised_from_its_network(pool: PoolRef, spec: PoolSpec) -> None:
+    """The pod's address is then the node's; the cluster's names are still to be resolved there."""
+    pod = exposed(pool, spec, advertise="NodeIP")
+    assert (pod["spec"]["hostNetwork"], pod["spec"]["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert env(containers(pod)["kamailio"])["ADVERTISE"] == "status.podIP"
+    assert "hostNetwork" not in exposed(pool, spec)["spec"]
+
+
+def test_a_proxy_of_both_families_knows_both_addresses(pool: PoolRef, spec: PoolSpec) -> None:
+    """Kamailio listens on each, and rtpengine relays between them."""
+    pod = exposed(pool, spec, families=("IPv4", "IPv6"))
+    assert env(containers(pod)["rtpengine"])["POD_IPS"] == "status.podIPs"
+
+
+def test_each_pod_has_a_name_in_the_clusters_dns(pod: dict[str, Any]) -> None:
+    """`edge-abcde.edge-proxies.voice.svc`, which may be advertised inside the cluster."""
+    assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("edge-abcde", "edge-proxies")

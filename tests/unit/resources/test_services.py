@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from switchboard.pool.spec import PoolSpec
+import msgspec
+import pytest
+
+from switchboard.pool.spec import Expose, PoolSpec
 from switchboard.resources import services
 from switchboard.resources.names import PoolRef
 from switchboard.resources.services import Primary
@@ -8,7 +11,7 @@ from switchboard.resources.services import Primary
 
 def test_the_entry_selects_nothing(pool: PoolRef, spec: PoolSpec) -> None:
     """The operator alone says where clients go: a selector would let readiness decide."""
-    service = services.build_service(pool, spec.listen)
+    service = services.build_service(pool, spec.listen, spec.expose)
     assert "selector" not in service["spec"]
     assert service["metadata"]["name"] == "edge"
     assert service["spec"]["ports"] == [
@@ -19,7 +22,7 @@ def test_the_entry_selects_nothing(pool: PoolRef, spec: PoolSpec) -> None:
 
 def test_clients_reach_the_primary_and_nobody_else(pool: PoolRef, spec: PoolSpec) -> None:
     """The entry's one endpoint is the primary, by address and node, under the ports that the Service names."""
-    primary = Primary(name="edge-abcde", uid="7", address="198.18.1.4", node="local")
+    primary = Primary(name="edge-abcde", uid="7", addresses=("198.18.1.4",), node="local")
     slice_ = services.build_endpoint_slice(pool, spec.listen, primary)
     assert slice_["metadata"]["labels"]["kubernetes.io/service-name"] == "edge"
     assert slice_["endpoints"] == [
@@ -30,7 +33,7 @@ def test_clients_reach_the_primary_and_nobody_else(pool: PoolRef, spec: PoolSpec
             "targetRef": {"kind": "Pod", "namespace": "voice", "name": "edge-abcde", "uid": "7"},
         }
     ]
-    named = {port["name"] for port in services.build_service(pool, spec.listen)["spec"]["ports"]}
+    named = {port["name"] for port in services.build_service(pool, spec.listen, spec.expose)["spec"]["ports"]}
     assert {port["name"] for port in slice_["ports"]} == named
 
 
@@ -41,8 +44,61 @@ def test_without_a_primary_there_is_no_endpoint(pool: PoolRef, spec: PoolSpec) -
 
 def test_all_proxies_are_found_ready_or_not(pool: PoolRef, spec: PoolSpec) -> None:
     """The headless Service lists every proxy, also those that finish their calls, and the agents' port."""
-    service = services.build_proxies_service(pool, spec.listen)
+    service = services.build_proxies_service(pool, spec.listen, spec.expose)
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"] == {"switchboard.dev/pool": "edge"}
     assert [port["port"] for port in service["spec"]["ports"]] == [5060, 5080, 7443]
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_from_outside_a_client_keeps_its_address(pool: PoolRef, spec: PoolSpec, kind: str) -> None:
+    """With any other externalTrafficPolicy every client would come from a node, and client networks mean nothing."""
+    expose = msgspec.convert({"type": kind, "annotations": {"example.com/pool": "a"}}, Expose)
+    service = services.build_service(pool, spec.listen, expose)
+    assert (service["spec"]["type"], service["spec"]["externalTrafficPolicy"]) == (kind, "Local")
+    assert service["metadata"]["annotations"] == {"example.com/pool": "a"}
+    inside = services.build_service(pool, spec.listen, spec.expose)
+    assert "externalTrafficPolicy" not in inside["spec"]
+    assert "annotations" not in inside["metadata"]
+
+
+def test_two_families_have_a_slice_each(pool: PoolRef, spec: PoolSpec) -> None:
+    """A dual-stack pool's Services ask for both; each slice has the primary's address of its family, or none."""
+    expose = Expose(families=("IPv6", "IPv4"), family_policy="RequireDualStack")
+    for service in (
+        services.build_service(pool, spec.listen, expose),
+        services.build_proxies_service(pool, spec.listen, expose),
+    ):
+        assert service["spec"]["ipFamilies"] == ["IPv6", "IPv4"]
+        assert service["spec"]["ipFamilyPolicy"] == "RequireDualStack"
+    preferred = services.build_service(
+        pool, spec.listen, Expose(families=("IPv6", "IPv4"), family_policy="PreferDualStack")
+    )
+    assert preferred["spec"]["ipFamilies"] == ["IPv6"]
+    both = Primary(name="edge-abcde", uid="7", addresses=("198.18.1.4", "2001:db8::4"), node="local")
+    v4, v6 = (services.build_endpoint_slice(pool, spec.listen, both, family) for family in ("IPv4", "IPv6"))
+    assert (v4["metadata"]["name"], v4["addressType"], v4["endpoints"][0]["addresses"]) == (
+        "edge",
+        "IPv4",
+        ["198.18.1.4"],
+    )
+    assert (v6["metadata"]["name"], v6["addressType"], v6["endpoints"][0]["addresses"]) == (
+        "edge-ipv6",
+        "IPv6",
+        ["2001:db8::4"],
+    )
+    single = msgspec.structs.replace(both, addresses=("198.18.1.4",))
+    assert services.build_endpoint_slice(pool, spec.listen, single, "IPv6")["endpoints"] == []
+
+
+def test_the_entry_is_known_by_every_address() -> None:
+    """Clients are told the load balancer's address, once there is one; requests for the Service's own are its too."""
+    waiting = {"spec": {"type": "LoadBalancer", "clusterIPs": ["198.19.0.7"]}, "status": {"loadBalancer": {}}}
+    assert services.entry_addresses(waiting) == ()
+    ingress = [{"ip": "203.0.113.9"}, {"hostname": "lb.example.com"}]
+    served = waiting | {"status": {"loadBalancer": {"ingress": ingress}}}
+    assert services.entry_addresses(served) == ("203.0.113.9", "lb.example.com")
+    assert services.known_as(served) == ("198.19.0.7", "203.0.113.9", "lb.example.com")
+    inside = {"spec": {"clusterIPs": ["198.19.0.7"]}}
+    assert services.entry_addresses(inside) == services.known_as(inside) == ("198.19.0.7",)

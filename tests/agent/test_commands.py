@@ -205,7 +205,8 @@ async def test_https_for_people(pod: Pod, operator: Operator) -> None:
         assert len(table["rows"]) == 2
         assert await get("/healthz") == (200, "ok\n")
         metrics = (await get("/metrics"))[1]
-    assert re.search(r'^switchboard_proxy_room_calls\{pool="edge",proxy="edge-00001"\} 10\.0$', metrics, re.MULTILINE)
+    mine = r'namespace="\w+",pool="edge",proxy="edge-00001"'
+    assert re.search(rf"^switchboard_proxy_room_calls\{{{mine}\}} 10\.0$", metrics, re.MULTILINE)
     assert re.search(r"^switchboard_proxy_calls_forwarded_total\{.*\} 7\.0$", metrics, re.MULTILINE)
     async with aiohttp.ClientSession(f"https://{pod.link}/") as session:
         for path, status in (("/v1/workload", 403), ("/v1/table", 403), ("/v1/link", 403), ("/healthz", 200)):

@@ -14,7 +14,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
     ("room_calls", "Calls the proxy would still admit.", lambda report: report.room),
     ("workload_ratio", "Highest share of a capacity in use; 1 is 100 %.", lambda report: report.workload),
     ("cpu_cores", "CPU used by Kamailio and rtpengine.", lambda report: report.cpu_cores),
-    ("relayed_bits_per_second", "Media relayed.", lambda report: report.bandwidth_bits_per_second),
+    ("relayed_bytes_per_second", "Media relayed.", lambda report: report.bandwidth_bits_per_second / 8),
     ("media_sessions", "Sessions in rtpengine.", lambda report: report.media_sessions),
     ("media_up", "1 while rtpengine answers.", lambda report: report.media_ok),
     ("primary", "1 while this proxy is the primary.", lambda report: report.role == "primary"),
@@ -35,8 +35,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
 class Metrics:
     """A registry of its own, whose one collector reads the last report."""
 
-    def __init__(self, pool: str, proxy: str, report: Callable[[], Report]) -> None:
-        self._labels = {"pool": pool, "proxy": proxy}
+    def __init__(self, namespace: str, pool: str, proxy: str, report: Callable[[], Report]) -> None:
+        self._labels = {"namespace": namespace, "pool": pool, "proxy": proxy}
         self._report = report
         self.registry = CollectorRegistry()
         self.registry.register(self)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0  # no request of ours is large; a hung one must not outlast the Lease
 
-WRITES = Counter("switchboard_api_writes", "Writes to the Kubernetes API", ["verb", "kind"])
+WRITES = Counter("switchboard_api_writes", "Writes to the Kubernetes API.", ["verb", "kind"])
 
 Object = dict[str, Any]
 

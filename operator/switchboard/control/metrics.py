@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from switchboard.pool.conditions import Status
+from switchboard.pool.spec import PoolSpec
 
 if TYPE_CHECKING:
     from switchboard.control.manager import Manager
@@ -17,34 +20,37 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client 
 
 PUSH_SECONDS = Histogram(
     "switchboard_routing_lag_seconds",
-    "From a report's arrival to the changed row being in effect in the primary",
+    "From a report's arrival until the changed row is in effect in the primary.",
     buckets=(0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
 )
-RECONCILES = Counter("switchboard_reconciles", "Reconciles", ["result"])
-RECONCILE_SECONDS = Histogram("switchboard_reconcile_seconds", "How long a reconcile takes")
-LEADING = Gauge("switchboard_leading", "1 while this operator holds the Lease")
+RECONCILES = Counter("switchboard_reconciles", "Reconciles, by how they ended.", ["result"])
+RECONCILE_SECONDS = Histogram("switchboard_reconcile_seconds", "How long a reconcile takes.")
+LEADING = Gauge("switchboard_leading", "1 while this operator holds the Lease.")
 
 POOL = ["namespace", "pool"]
-PROXY = [*POOL, "proxy"]
 
-_GAUGES = (  # field of a report, name, words
-    ("workload", "workload", "Workload, 1 is all of the capacity"),
-    ("room", "room", "Calls that it would still admit"),
-    ("calls", "calls", "Calls in progress"),
-)
-_COUNTERS = (
-    ("assigned_total", "assigned", "Calls it has assigned"),
-    ("admitted", "admitted", "Calls admitted"),
-    ("refused", "refused", "Calls refused admission and sent on"),
-    ("saturated", "saturated", "Calls answered with the saturated status"),
-    ("redirected", "redirected", "Calls answered with a 302"),
-    ("forwarded", "forwarded", "Calls forwarded to another proxy"),
-    ("over_threshold", "over_threshold", "Calls admitted at or above the threshold; must stay 0"),
+
+class Figure(NamedTuple):
+    """A gauge of a pool: `switchboard_pool_<name>`."""
+
+    name: str
+    words: str
+    value: Callable[[Status], float]
+
+
+_FIGURES = (
+    Figure("desired_proxies", "Proxies the operator works towards.", lambda status: status.desired_replicas),
+    Figure("ready_proxies", "Proxies that take calls.", lambda status: status.ready_replicas),
+    Figure("draining_proxies", "Proxies that finish their calls.", lambda status: status.draining_replicas),
+    Figure("saturated_proxies", "Proxies at the threshold.", lambda status: status.saturated_replicas),
+    Figure("calls", "Calls in progress, those of draining proxies included.", lambda status: status.calls),
+    Figure("capacity_calls", "Calls at 100 % workload of the ready proxies.", lambda status: status.capacity),
+    Figure("workload_ratio", "Mean workload of the ready proxies; 1 is 100 %.", lambda status: status.workload / 100),
 )
 
 
 class PoolCollector(Collector):
-    """Workload, room and calls of every proxy, from the fleets of the pools looked after."""
+    """Figures of the pools looked after, as in their status; those of single proxies come from the proxies."""
 
     def __init__(self, manager: Manager[PoolController]) -> None:
         self._manager = manager
@@ -59,21 +65,25 @@ class PoolCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
-            **{
-                field: GaugeMetricFamily(f"switchboard_proxy_{name}", words, labels=PROXY)
-                for field, name, words in _GAUGES
-            },
-            **{
-                field: CounterMetricFamily(f"switchboard_proxy_{name}", words, labels=PROXY)
-                for field, name, words in _COUNTERS
-            },
-        }
-        proxies = GaugeMetricFamily("switchboard_pool_proxies", "Proxies with a link", labels=POOL)
-        for (namespace, pool), controller in list(self._manager.controllers.items()):
-            members = [member for member in controller.fleet.members.values() if member.report is not None]
-            proxies.add_metric([namespace, pool], len(members))
-            for member in members:
-                for field, family in families.items():
-                    family.add_metric([namespace, pool, member.proxy.name], getattr(member.report, field))
-        yield from (*families.values(), proxies)
+        told = [(key, one.told) for key, one in self._manager.controllers.items() if one.told is not None]
+        yield from families([(key, status, spec) for key, (status, spec) in told])
+
+
+def families(pools: Iterable[tuple[tuple[str, str], Status, PoolSpec]]) -> Iterator[Metric]:
+    """Each pool by namespace and name, its status, and the spec in effect."""
+    gauges = [
+        (figure, GaugeMetricFamily(f"switchboard_pool_{figure.name}", figure.words, labels=POOL)) for figure in _FIGURES
+    ]
+    conditions = GaugeMetricFamily(
+        "switchboard_pool_condition", "1 while the condition is True.", labels=[*POOL, "condition"]
+    )
+    limits = GaugeMetricFamily("switchboard_pool_max_proxies", "autoscaling.max, where it is set.", labels=POOL)
+    for key, status, spec in pools:
+        for figure, gauge in gauges:
+            gauge.add_metric(key, figure.value(status))
+        for condition in status.conditions:
+            conditions.add_metric([*key, condition.type], condition.status == "True")
+        if spec.autoscaling is not None:
+            limits.add_metric(key, spec.autoscaling.max)
+    yield from (gauge for _, gauge in gauges)
+    yield from (conditions, limits)

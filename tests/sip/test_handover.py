@@ -104,3 +104,17 @@ async def test_connection_outlives_the_hand_over(pool: Pool, pbx: Phone) -> None
         assert new.count("assigned") == 1
         assert await second.bye() == 200
     await until(lambda: all(proxy.calls == 0 for proxy in pool.proxies), "every place is given back")
+
+
+async def test_redirected_to_the_new_primary(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A client that the new primary redirects to itself is served when it comes back, not redirected again."""
+    old, new, _ = pool.proxies
+    pool.set(mode="redirect")
+    old.set(role="member")
+    new.set(role="primary", prev=old.uri)
+    pool.set(primary=new.uri)
+    new.table([new.row(5, closed=7)])
+    call = await alice.call(f"sip:echo@{new.ip}:5060")
+    assert call.path == [(new.ip, 302), (new.ip, 200)]
+    assert await call.bye() == 200
+    await idle(*pool.proxies)

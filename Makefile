@@ -43,8 +43,9 @@ up: tools image  ## leave the demo's cluster running
 	@$(CLUSTER) up $(IMAGES)
 	@$(CLUSTER) enter -- $(PYTHON) -m e2e.product install
 
-images: packages  ## container images of operator and proxy; needs Docker, and no registry unless BASE names one
+images: .venv/ready packages  ## container images of operator and proxy; needs Docker, and no registry unless BASE names one
 	@scripts/images
+	@$(PYTEST) tests/images
 
 down: .venv/ready  ## end what `make up` left running
 	@$(CLUSTER) down

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,16 +13,22 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+REPOSITORY = os.environ.get("REPOSITORY", "")
 IMAGES = ["operator", "proxy"]
 UNWANTED = ["cc", "gcc", "ld", "make", "apt-get", "pip", "pip3", "curl", "wget"]
 SHARED = {"operator": ["operator/switchboard"], "proxy": ["operator/switchboard", "proxy/bin", "proxy/kamailio"]}
+
+
+def reference(image: str) -> str:
+    """As scripts/images names it."""
+    return f"{REPOSITORY}/switchboard-{image}:{VERSION}".lstrip("/")
 
 
 def run(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """In a container as a pod's is: read-only, without capabilities, network or a way to gain rights."""
     confined = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", *options]
     return subprocess.run(
-        ["docker", "run", "--rm", *confined, f"switchboard-{image}:{VERSION}", *command],
+        ["docker", "run", "--rm", *confined, reference(image), *command],
         capture_output=True,
         text=True,
         check=False,
@@ -73,7 +80,7 @@ def test_it_runs_this_trees_files(image: str) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_it_is_labelled(image: str) -> None:
     """The labels of the OCI say what it is and which version."""
-    asked = ["docker", "image", "inspect", "--format={{json .Config.Labels}}", f"switchboard-{image}:{VERSION}"]
+    asked = ["docker", "image", "inspect", "--format={{json .Config.Labels}}", reference(image)]
     labels = json.loads(subprocess.run(asked, capture_output=True, check=True, timeout=30).stdout)
     assert labels["org.opencontainers.image.title"] == f"switchboard-{image}"
     assert labels["org.opencontainers.image.version"] == VERSION

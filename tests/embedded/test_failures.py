@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,20 @@ def test_node_is_kept_ready(namespace: Namespace) -> None:
     assert [one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready"] == ["True"]
     lease = json.loads(namespace.cluster.kubectl("-n", "kube-node-lease", "get", "lease", "local", "-o", "json"))
     assert lease["spec"]["holderIdentity"] == "local"
+
+
+def test_services_change_while_pods_end(namespace: Namespace) -> None:
+    """Pods that are being taken down while Services come and go take nothing else down with them: the node goes on."""
+    pods = [f"short-{number}" for number in range(12)]
+    for name in pods:
+        namespace.pod(name, {"name": "main", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=0)
+    for name in pods:
+        namespace.ready(name)
+    spec: dict[str, Any] = {"ports": [{"port": 5060, "protocol": "UDP"}]}
+    services = [{"kind": "Service", "metadata": {"name": f"s{number}"}, "spec": spec} for number in range(150)]
+    with ThreadPoolExecutor() as beside:
+        changing = beside.submit(namespace.apply, *services)
+        namespace.kubectl("delete", "pods", "--all", "--timeout=20s")
+        changing.result()
+    namespace.pod("after", {"name": "main", "command": ["sleep", "1000"]})
+    namespace.ready("after")

@@ -244,8 +244,8 @@ class PodWorker:
             await cancelled(task)
         if self._making is not None:
             await asyncio.wait({self._making})  # else something might be made after all was removed
+        self._sandbox_made = False  # before its files go: Services may change meanwhile
         await self._sandbox.remove()
-        self._sandbox_made = False
         self._volumes.remove()
         metadata = self.pod.metadata
         for mark in self._node.state.pod(metadata.namespace, metadata.name).glob("*.pid"):

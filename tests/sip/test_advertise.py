@@ -53,7 +53,7 @@ async def translated(proxy: Proxy) -> AsyncIterator[Translator]:
 
 @pytest.fixture(params=[OUTSIDE, NAME])
 def advertising(request: pytest.FixtureRequest) -> Iterator[tuple[Proxy, str]]:
-    with fleet(1, ADVERTISED, advertise=request.param) as (proxy,):
+    with fleet(1, ADVERTISED, ADVERTISE=request.param) as (proxy,):
         yield proxy, request.param
 
 
@@ -78,7 +78,7 @@ async def test_clients_are_given_the_advertised_host(advertising: tuple[Proxy, s
 
 async def test_a_call_runs_through_the_advertised_address(alice: Phone, pbx: Phone) -> None:
     """The route set leads through it and the proxy knows it as its own: ACK, re-INVITE and BYE arrive."""
-    with fleet(1, ADVERTISED, advertise=OUTSIDE) as (proxy,):
+    with fleet(1, ADVERTISED, ADVERTISE=OUTSIDE) as (proxy,):
         pool = Pool([proxy])
         await pool.reset()
         async with translated(proxy) as outside:

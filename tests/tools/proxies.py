@@ -134,7 +134,7 @@ class Proxy:
     """One proxy. It starts as a member that is ready, has room for 100 calls and knows nobody else."""
 
     def __init__(
-        self, name: str, ip: str, run: Path, root: Path, *, media: bool, media_timeout_seconds: int, advertise: str = ""
+        self, name: str, ip: str, run: Path, root: Path, *, media: bool, media_timeout_seconds: int, **environment: str
     ) -> None:
         self.name = name
         self.ip = ip
@@ -150,11 +150,12 @@ class Proxy:
             "POD_NAMESPACE": "default",
             "POD_IP": ip,
             "LISTEN": f"udp:{SIP_PORT} tcp:{SIP_PORT}",
-            "ADVERTISE": advertise or ip,
+            "ADVERTISE": ip,
             "MEDIA_PORTS": MEDIA_PORTS if media else "",
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
             "RUN_DIR": RUN_DIR,
             "NG_ADDRESS": f"{ip}:{NG_PORT}",
+            **environment,
         }
         self._control: Control | None = None
 
@@ -292,9 +293,9 @@ def _network(cidr: str) -> str:
 
 @contextlib.contextmanager
 def fleet(
-    count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60, advertise: str = ""
+    count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60, **environment: str
 ) -> Iterator[list[Proxy]]:
-    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards. `advertise`: the host they give as their own."""
+    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards. `environment`: what theirs has besides."""
     if shutil.which("bwrap") is None:
         raise ProxyError("bwrap is missing: apt-get install bubblewrap")
     root = rootfs()
@@ -312,7 +313,7 @@ def fleet(
                 root,
                 media=media,
                 media_timeout_seconds=media_timeout_seconds,
-                advertise=advertise,
+                **environment,
             )
             proxies.append(proxy)
             proxy.start()

@@ -67,6 +67,7 @@ def _spec(spec: Fields) -> PoolSpec:
         media=_media(spec.inside("media")),
         routes=tuple(_route(one) for one in spec.objects("routes")),
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
+        hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
     )

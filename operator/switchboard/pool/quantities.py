@@ -24,6 +24,7 @@ _SHARE = re.compile(r"([1-9][0-9]?|100)%")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
 _TEMPLATE = re.compile(r"(?:[a-z0-9-]*\{pod\}[a-z0-9-]*)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
 _SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
 
 HIGHEST_PORT = 65535
@@ -130,6 +131,14 @@ def advertised(text: object) -> str:
     if text in ("PodIP", "NodeIP") or _TEMPLATE.fullmatch(str(text)):
         return str(text)
     raise ValueError("must be PodIP, NodeIP, or a host name with {pod} in it, such as {pod}.sip.example.com")
+
+
+def collector(text: object) -> str:
+    """`host:port`."""
+    match = _COLLECTOR.fullmatch(str(text))
+    if match is None or int(match[1]) > HIGHEST_PORT:
+        raise ValueError("must be host:port, such as heplify.voice.svc:9060")
+    return str(text)
 
 
 def network(text: object) -> str:

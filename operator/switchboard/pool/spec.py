@@ -125,5 +125,6 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     media: Media = Media()
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
+    hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False

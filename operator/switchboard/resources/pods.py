@@ -160,6 +160,8 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         "MEDIA_TIMEOUT": str(media.timeout_seconds),
         "RUN_DIR": RUN_DIR,
     }
+    if spec.hep_collector:
+        values["HEP_COLLECTOR"] = spec.hep_collector
     return [
         *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
         *({"name": name, "value": value} for name, value in values.items()),

@@ -265,3 +265,9 @@ def test_a_proxy_of_both_families_knows_both_addresses(pool: PoolRef, spec: Pool
 def test_each_pod_has_a_name_in_the_clusters_dns(pod: dict[str, Any]) -> None:
     """`edge-abcde.edge-proxies.voice.svc`, which may be advertised inside the cluster."""
     assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("edge-abcde", "edge-proxies")
+
+
+def test_a_collector_gets_copies_where_one_is_named(pool: PoolRef, spec: PoolSpec) -> None:
+    """Kamailio is told of it; without one it is not."""
+    traced = build_pod(pool, msgspec.structs.replace(spec, hep_collector="heplify.voice.svc:9060"), "edge-abcde")
+    assert env(containers(traced)["kamailio"])["HEP_COLLECTOR"] == "heplify.voice.svc:9060"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,21 @@ def test_named_tests_exist(page: Path) -> None:
         if function:
             defined = {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")}
             assert function in defined, f"{page.relative_to(ROOT)}: no {function} in {name}"
+
+
+def reasons() -> Iterator[str]:
+    """What conditions, refused specs and Events give as their reason."""
+    given = re.compile(r"""(?:\b(?:Note|SpecError|Problem)\(\s*|\byield |\.append\(\()"(\w+)",""")
+    for file in (ROOT / "operator" / "switchboard").rglob("*.py"):
+        text = file.read_text()
+        yield from given.findall(text)
+        if file.name == "conditions.py":
+            yield from re.findall(r'"((?:[A-Z][a-z]+){2,})"', text)
+
+
+def test_every_reason_is_explained() -> None:
+    """Whatever a condition, a refused spec or an Event can say stands in the page about operating a pool."""
+    page = (ROOT / "docs" / "operating.md").read_text()
+    known = set(reasons())
+    assert {"PoolReady", "SpecRejected", "OverlappingGateways", "ReconcileFailed"} <= known
+    assert not (missing := {reason for reason in known if not re.search(rf"\b{reason}\b", page)}), missing

@@ -146,3 +146,10 @@ def test_the_dashboard_shows_every_metric_of_a_pool() -> None:
     inner = {"switchboard_proxy_primary", "switchboard_proxy_draining", "switchboard_proxy_tick"}
     hidden = {name for name in exposed() - shown - inner if not name.endswith(("_bucket", "_sum", "_count"))}
     assert hidden <= {"switchboard_routing_lag_seconds", "switchboard_reconcile_seconds"}, hidden
+
+
+def test_every_metric_is_explained() -> None:
+    """docs/operating.md lists the metrics that operator and proxies expose, and no others."""
+    kinds = re.findall(r"^# TYPE (\S+) ", (operators() + proxys()).decode(), re.MULTILINE)
+    page = (ROOT / "docs" / "operating.md").read_text()
+    assert set(re.findall(r"`(switchboard_\w+)`", page)) - {"switchboard_proxy_"} == set(kinds)

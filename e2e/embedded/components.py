@@ -18,7 +18,7 @@ from e2e.embedded.settings import Settings
 from e2e.embedded.state import State, write_atomically, write_json
 from e2e.embedded.waiting import wait_for
 
-NODE_NAME = "local"
+NODE_NAME = "local"  # of the first node; the others: local-2, local-3, ...
 SERVER = "https://127.0.0.1:6443"
 START_SECONDS = 60.0  # a cold machine with two busy cores; a warm one needs 10 in all
 ROOT = Path(__file__).parents[2]

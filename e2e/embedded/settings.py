@@ -10,6 +10,7 @@ from e2e.embedded.state import State, write_json
 class Settings:
     """Defaults suit a demonstration; where a kubelet's differ, they are named."""
 
+    nodes: int = 1  # all in the one node program; one that is taken away while the cluster runs dies without a word
     volume_refresh_seconds: float = (
         60.0  # from a ConfigMap's or Secret's change to the files: a kubelet's longest delay
     )

@@ -1,4 +1,4 @@
-"""The node program's main: registers the node, keeps it alive, and hands every Pod bound to it to a worker."""
+"""The node program's main: registers the nodes, keeps them alive, and hands every Pod bound to one to a worker."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,11 @@ from e2e.embedded.state import State
 
 log = logging.getLogger(__name__)
 
+SETTINGS_SECONDS = 0.5  # until changed settings are noticed
+
 
 class NodeProgram:
-    """One node."""
+    """One node, or several that differ by their names alone."""
 
     def __init__(self, state: State, api: Api) -> None:
         self.state = state
@@ -33,6 +35,7 @@ class NodeProgram:
         self.services: dict[str, str] = {}  # name.namespace: address
         self._workers: dict[str, PodWorker] = {}  # by the Pod's uid
         self._finished: set[str] = set()  # uids: nothing is left here, the API server may still speak of them
+        self._hearts: dict[str, asyncio.Task[None]] = {}  # by the node's name
         self._tasks: set[asyncio.Task[None]] = set()
         self._event_numbers = itertools.count()
 
@@ -43,18 +46,19 @@ class NodeProgram:
 
     async def run(self) -> None:
         """Until it is cancelled; then all Pods are killed."""
-        await heartbeat.register(self.api)
+        await heartbeat.register(self.api, NODE_NAME)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(heartbeat.beat(self.api))
+                group.create_task(self._keep_nodes())
                 group.create_task(self._watch_pods())
                 group.create_task(self._watch_services())
                 group.create_task(self._watch_objects("configmaps"))
                 group.create_task(self._watch_objects("secrets"))
         finally:
-            for task in self._tasks:
+            tasks = (*self._tasks, *self._hearts.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(worker.kill() for worker in self._workers.values()))
 
     def event(self, pod: Pod, kind: str, reason: str, message: str) -> None:
@@ -70,12 +74,26 @@ class NodeProgram:
             "type": kind,
             "reason": reason,
             "message": message[:1024],
-            "source": {"component": "embedded-node", "host": NODE_NAME},
+            "source": {"component": "embedded-node", "host": pod.spec.node_name},
             "firstTimestamp": time,
             "lastTimestamp": time,
             "count": 1,
         }
         self._background(self._post(f"/api/v1/namespaces/{metadata.namespace}/events", body))
+
+    async def _keep_nodes(self) -> None:
+        """As many as the settings say; a node that is taken away stops beating, and all that ran on it is gone."""
+        while True:
+            wanted = [NODE_NAME, *(f"{NODE_NAME}-{number}" for number in range(2, self.settings.nodes + 1))]
+            for name in wanted:
+                if name not in self._hearts:
+                    self._hearts[name] = asyncio.create_task(heartbeat.beat(self.api, name))
+            for name in self._hearts.keys() - set(wanted):
+                self._hearts.pop(name).cancel()
+                for worker in self._workers.values():
+                    if worker.pod.spec.node_name == name:
+                        worker.vanished()
+            await asyncio.sleep(SETTINGS_SECONDS)
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
         try:
@@ -84,7 +102,7 @@ class NodeProgram:
             log.warning("%s", error)
 
     async def _watch_pods(self) -> None:
-        async for event in self.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={NODE_NAME}"):
+        async for event in self.api.watch("/api/v1/pods"):
             if event.kind == "LISTED":
                 present = {one["metadata"]["uid"] for one in event.objects}
                 self._finished &= present
@@ -92,13 +110,17 @@ class NodeProgram:
                     if uid not in present:
                         worker.vanished()
                 for one in event.objects:
-                    self._see(parse(one))
+                    self._look_at(one)
             elif event.kind == "DELETED":
                 self._finished.discard(event.object["metadata"]["uid"])
                 if gone := self._workers.get(event.object["metadata"]["uid"]):
                     gone.vanished()
             else:
-                self._see(parse(event.object))
+                self._look_at(event.object)
+
+    def _look_at(self, pod: dict[str, Any]) -> None:
+        if pod["spec"].get("nodeName", "") in self._hearts:
+            self._see(parse(pod))
 
     def _see(self, pod: Pod) -> None:
         if pod.metadata.uid in self._finished:

@@ -5,7 +5,6 @@ import datetime as dt
 import logging
 from typing import Any
 
-from e2e.embedded.components import NODE_NAME
 from e2e.embedded.errors import ApiError
 from e2e.embedded.network import NODE
 from e2e.embedded.node.api import Api
@@ -19,10 +18,10 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 RESOURCES = {"cpu": "64", "memory": "64Gi", "ephemeral-storage": "64Gi", "pods": "2000"}  # nothing enforces them
 
 
-async def register(api: Api) -> None:
+async def register(api: Api, name: str) -> None:
     """A new node that is ready; or, after a restart of this program, the one that exists, ready again."""
-    labels = {"kubernetes.io/hostname": NODE_NAME, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE_NAME, "labels": labels}, "status": _status()}
+    labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": _status(name)}
     while True:
         try:
             await api.post("/api/v1/nodes", node)
@@ -35,12 +34,13 @@ async def register(api: Api) -> None:
             return
 
 
-async def beat(api: Api) -> None:
-    """For ever."""
+async def beat(api: Api, name: str) -> None:
+    """Registers the node and keeps it alive, until cancelled."""
+    await register(api, name)
     while True:
         try:
-            await _renew(api)
-            await api.patch(f"/api/v1/nodes/{NODE_NAME}/status", {"status": _status()})
+            await _renew(api, name)
+            await api.patch(f"/api/v1/nodes/{name}/status", {"status": _status(name)})
         except ApiError as error:
             log.warning("%s", error)
             await asyncio.sleep(1.0)
@@ -48,24 +48,24 @@ async def beat(api: Api) -> None:
             await asyncio.sleep(RENEW_SECONDS)
 
 
-async def _renew(api: Api) -> None:
+async def _renew(api: Api, name: str) -> None:
     time = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": NODE_NAME, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": time}
-    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE_NAME}, "spec": spec}
+    spec = {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": time}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
     try:
-        await api.patch(f"{LEASES}/{NODE_NAME}", {"spec": spec})
+        await api.patch(f"{LEASES}/{name}", {"spec": spec})
     except ApiError as error:
         if error.status != 404:
             raise
         await api.post(LEASES, lease)
 
 
-def _status() -> dict[str, Any]:
+def _status(name: str) -> dict[str, Any]:
     ready = {"type": "Ready", "status": "True", "reason": "NodeProgramReady", "message": "the embedded node is ready"}
     return {
         "capacity": RESOURCES,
         "allocatable": RESOURCES,
-        "addresses": [{"type": "InternalIP", "address": str(NODE)}, {"type": "Hostname", "address": NODE_NAME}],
+        "addresses": [{"type": "InternalIP", "address": str(NODE)}, {"type": "Hostname", "address": name}],
         "conditions": [{**ready, "lastHeartbeatTime": now()}],
         "nodeInfo": _NODE_INFO,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from e2e import product
@@ -22,7 +23,7 @@ async def test_a_second_operator_waits_and_takes_over(pool: Pool) -> None:
         async def taken_over() -> bool:
             return await holder(pool.kube) not in {"", before}
 
-        await until(taken_over, "the other operator acts", within=10)
+        await until(taken_over, "the other operator acts", within=5)
         result = load.wait(60)
     assert (result.offered, result.completed) == (100, 100), load.errors()
     lease = await pool.kube.get("coordination.k8s.io/v1", "Lease", product.NAMESPACE, "switchboard-operator")
@@ -47,6 +48,28 @@ async def test_a_killed_operator_is_back_and_changes_nothing(pool: Pool) -> None
     assert (result.offered, result.completed) == (300, 300), load.errors()
     assert await pool.entry() == entry
     assert pods < set(await pool.pods())
+
+
+async def test_a_killed_operator_is_followed_within_five_seconds(pool: Pool) -> None:
+    """An operator that dies without a word is followed by the other one within 5 s: by then that holds a newer term."""
+    pool.apply(replicas=1)
+    await pool.ready(1)
+
+    async def term() -> int:
+        lease = await pool.kube.get("coordination.k8s.io/v1", "Lease", product.NAMESPACE, "switchboard-operator")
+        return int((lease or {"spec": {}})["spec"].get("leaseTransitions", 0))
+
+    before = await term()
+    kill_container(product.NAMESPACE, await holder(pool.kube), "operator")
+    began = time.monotonic()
+
+    async def taken_over() -> bool:
+        return await term() > before
+
+    await until(taken_over, "a new term", within=10)
+    assert time.monotonic() - began < 5
+    await pool.patch(replicas=2)
+    await pool.ready(2)
 
 
 async def test_without_any_operator_calls_go_on(pool: Pool) -> None:

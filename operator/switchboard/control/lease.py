@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
 TERM_EPOCH = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())  # leaseTransitions is an int32: good until 2088
 
+MAX_LOOK_SECONDS = 2.0  # between two looks at a Lease that another one holds
+
 
 class Lease:
     """Acquire, then hold; `hold` returns when the Lease is lost."""
@@ -67,7 +69,7 @@ class Lease:
             except KubeError as error:
                 if error.status != 409:  # 409: another one was faster; look again
                     logger.warning("Cannot take the Lease yet: %s", error)
-            await asyncio.sleep(min(2.0, self._duration_seconds / 4))
+            await asyncio.sleep(min(MAX_LOOK_SECONDS, self._duration_seconds / 4))
 
     async def hold(self) -> None:
         """Renews until the Lease is lost."""

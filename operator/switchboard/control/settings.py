@@ -25,8 +25,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_namespace: str = "switchboard-system"
     """LEASE_NAMESPACE: where the Lease is; default POD_NAMESPACE, so that it lies beside the operator."""
 
-    lease_seconds: float = 15.0
-    """LEASE_SECONDS: how long a dead operator is waited for; 15 s as Kubernetes' own controllers do."""
+    lease_seconds: float = 3.0
+    """LEASE_SECONDS: how long a dead operator is waited for. Kubernetes' own controllers wait for 15 s, but here a pool
+    is without failover meanwhile; and a holder that loses the Lease to a slow API server costs one round of links."""
 
     resync_seconds: float = 30.0
     """RESYNC_SECONDS: every pool is reconciled at least this often, should an event have been missed."""

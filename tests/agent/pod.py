@@ -190,7 +190,7 @@ class Pod:
 
     @property
     def peer(self) -> Peer:
-        return Peer(name=self.name, address=self.address, link=self.link)
+        return Peer(name=self.name, address=self.address)
 
     def give(self, credentials: Credentials) -> None:
         """Mount certificates."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
 import pytest
 from cryptography import x509
 
 from e2e import product
 from e2e.embedded.cluster import Cluster
+from switchboard.control.credentials import AUTHORITY_LIFE, CERTIFICATE_LIFE
 from switchboard.resources import certificates
 from switchboard.resources.certificates import Authorities, Term
 from switchboard.resources.names import PoolRef
 from switchboard.resources.secrets import build_agent_tls, build_authority, build_operator_tls
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool, holder, until
 
 
 @pytest.fixture
@@ -67,6 +69,27 @@ async def test_the_authority_is_replaced_step_by_step(pool: Pool, fast_volumes: 
     assert "ProxyLost" not in await pool.reasons()
     await pool.patch(replicas=3)
     await pool.ready(3)
+
+
+async def test_the_metric_tells_when_a_certificate_expires(pool: Pool) -> None:
+    """An alert can see a certificate that is not renewed: the holder of the Lease tells when each one expires."""
+    pool.apply(replicas=1)
+    await pool.ready(1)
+    now = datetime.now(UTC)
+    for kind, life in (("agent", CERTIFICATE_LIFE), ("operator", CERTIFICATE_LIFE), ("authority", AUTHORITY_LIFE)):
+        expires = datetime.fromtimestamp(await told(pool, kind), UTC)
+        assert timedelta(0) <= now + life - expires < timedelta(minutes=5), kind
+
+
+async def told(pool: Pool, kind: str) -> float:
+    """What the acting operator's metrics say of one of the pool's certificates."""
+    pod = await pool.kube.get("v1", "Pod", product.NAMESPACE, await holder(pool.kube))
+    assert pod is not None
+    async with aiohttp.ClientSession() as session:
+        text = await (await session.get(f"http://{pod['status']['podIP']}:8080/metrics")).text()
+    labels = f'certificate="{kind}",namespace="{pool.namespace}",pool="{pool.name}"'
+    line = f"switchboard_certificate_expiry_timestamp_seconds{{{labels}}} "
+    return next(float(one.removeprefix(line)) for one in text.splitlines() if one.startswith(line))
 
 
 async def test_a_lost_authority_is_made_anew(pool: Pool, fast_volumes: None) -> None:

@@ -33,6 +33,7 @@ ON_POOLS = {  # in every namespace, and no more than this
     "networkpolicies.networking.k8s.io": {"get", "list", "watch", "create", "patch"},
     "poddisruptionbudgets.policy": {"get", "list", "watch", "create", "patch"},
     "events": {"create", "patch"},
+    "nodes": {"get", "list", "watch"},
     "customresourcedefinitions.apiextensions.k8s.io": {"list", "watch"},
 }
 ON_ITS_LEASE = {  # in its own namespace only
@@ -76,7 +77,7 @@ def rights(kubectl: Kubectl, namespace: str) -> dict[str, set[str]]:
 def test_the_operator_may_do_what_it_does_and_no_more(kubectl: Kubectl) -> None:
     """In a namespace of pools the operator's account has the rights of this table, and not one more.
 
-    It cannot change pools, read nodes or namespaces, enter pods, give rights, or delete anything but pods.
+    It cannot change pools or nodes, read namespaces, enter pods, give rights, or delete anything but pods.
     """
     assert rights(kubectl, "default") == OF_EVERY_ACCOUNT | ON_POOLS
 

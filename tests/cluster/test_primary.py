@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from e2e import product
 from tests.cluster.world import Pool, until
+
+REFUSED = {
+    "": ["configmaps", "secrets", "services", "serviceaccounts", "pods"],
+    "networking.k8s.io": ["networkpolicies"],
+    "policy": ["poddisruptionbudgets"],
+}
 
 
 async def test_a_killed_primary_is_replaced(pool: Pool) -> None:
@@ -54,4 +65,60 @@ async def test_hand_over_loses_no_call(pool: Pool) -> None:
         await until(handed_over, "another primary", within=60)
         result = load.wait(60)
     assert (result.offered, result.completed) == (150, 150), load.errors()
+    await pool.ready(2)
+
+
+@asynccontextmanager
+async def no_writes(namespace: str) -> AsyncIterator[None]:
+    """Meanwhile the API server refuses whatever an operator writes there, but EndpointSlices and the pool's status."""
+    rules = [
+        {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources}
+        for group, resources in REFUSED.items()
+    ]
+    name, api = f"no-writes-{namespace}", "admissionregistration.k8s.io/v1"
+    match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    policy = {"validations": [{"expression": "false"}], "matchConstraints": {**match, "resourceRules": rules}}
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    product.apply(
+        {"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy},
+        {"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": binding},
+    )
+
+    async def refused() -> bool:
+        probe = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe", "namespace": namespace}}
+        try:
+            product.kubectl("create", "--dry-run=server", "--filename=-", stdin=json.dumps(probe))
+        except subprocess.CalledProcessError:
+            return True
+        return False
+
+    try:
+        await until(refused, "the API server refuses writes")
+        yield
+    finally:
+        product.kubectl("delete", f"validatingadmissionpolicies/{name}", f"validatingadmissionpolicybindings/{name}")
+
+
+async def test_a_failover_waits_for_no_other_write(pool: Pool) -> None:
+    """While the API server refuses the operator's other writes, a killed primary is followed as fast as ever."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    before = await pool.entry()
+    assert before is not None
+    async with no_writes(pool.namespace):
+        await pool.patch(threshold="40%")  # the settings' ConfigMap cannot be written
+
+        async def failing() -> bool:
+            return bool((await pool.condition("Reconciling"))["reason"] == "ReconcileFailed")
+
+        await until(failing, "reconciles fail")
+        for container in ("agent", "kamailio", "rtpengine"):
+            pool.kill(before, container)
+        began = time.monotonic()
+
+        async def replaced() -> bool:
+            return await pool.entry() not in {None, before}
+
+        await until(replaced, "another primary", within=5)
+        assert time.monotonic() - began < 2
     await pool.ready(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import time
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from e2e import product
+from e2e.embedded.cluster import Cluster
+from e2e.embedded.components import NODE_NAME
 from e2e.embedded.network import add_host
 from switchboard.control.kube import Kube, KubeError, Object
 from switchboard.resources import names
+from switchboard.resources.names import PoolRef
 from tests.tools.sipp import Sipp, answerer, caller
 
 POLL_SECONDS = 0.1
@@ -79,6 +83,21 @@ class Pool:
         found = await self.kube.list("v1", "Event", self.namespace, "")
         return {event["reason"] for event in found if event["involvedObject"]["name"] == self.name}
 
+    async def messages(self, reason: str) -> list[str]:
+        """Of the Events about the pool that have this reason."""
+        found = await self.kube.list("v1", "Event", self.namespace, "")
+        mine = [event for event in found if event["involvedObject"]["name"] == self.name]
+        return [event["message"] for event in mine if event["reason"] == reason]
+
+    async def carried(self, proxy: str) -> int:
+        """A proxy's calls, as the load ConfigMap tells them."""
+        found = await self.owned(
+            "v1", "ConfigMap", names.load(PoolRef(name=self.name, namespace=self.namespace, uid=""))
+        )
+        assert found is not None
+        document = json.loads(found["data"]["load.json"])
+        return next((int(one["calls"]) for one in document["proxies"] if one["name"] == proxy), 0)
+
     async def entry(self) -> str | None:
         """The pod that the Service points at."""
         found = await self.owned("discovery.k8s.io/v1", "EndpointSlice", self.name)
@@ -130,6 +149,20 @@ class Pool:
 def kill_container(namespace: str, pod: str, container: str) -> None:
     record = Path(os.environ["SWITCHBOARD_CLUSTER"]) / "pods" / f"{namespace}_{pod}" / f"{container}.pid"
     os.kill(int(record.read_text()), signal.SIGKILL)
+
+
+@contextmanager
+def two_nodes() -> Iterator[str]:
+    """Meanwhile the cluster has a second node, of this name."""
+    cluster, name = Cluster(), f"{NODE_NAME}-2"
+    cluster.choose(nodes=2)
+    product.kubectl("wait", "--for=create", f"node/{name}", "--timeout=30s")
+    product.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=30s")
+    try:
+        yield name
+    finally:
+        cluster.choose(nodes=1)
+        product.kubectl("delete", "node", name)
 
 
 async def holder(kube: Kube) -> str:

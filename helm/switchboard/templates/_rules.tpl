@@ -1,6 +1,6 @@
 {{/*
 What the operator may do to pools and what they own, and no more: exactly the verbs it uses. It deletes nothing but Pods (and
-reads no node, no namespace): everything else a pool owns goes with the pool, by owner reference.
+reads no namespace): everything else a pool owns goes with the pool, by owner reference.
 */}}
 {{- define "switchboard.rules" -}}
 - apiGroups: [switchboard.dev]

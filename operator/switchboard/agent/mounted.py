@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from switchboard.agent.environment import AGENT_PORT, Environment, bracketed
+from switchboard.agent.environment import Environment
 from switchboard.agent.wanted import Wanted
 from switchboard.link.codec import MALFORMED
 from switchboard.link.messages import Peer, Settings
@@ -45,11 +45,7 @@ class Mounted(msgspec.Struct, frozen=True):
         return Wanted(
             term=self.load.version[0],
             settings=self.settings,
-            peers=tuple(
-                Peer(name=one.name, address=one.address, link=f"{bracketed(one.address)}:{AGENT_PORT}")
-                for one in proxies
-                if one.name != proxy
-            ),
+            peers=tuple(Peer(name=one.name, address=one.address) for one in proxies if one.name != proxy),
             role="primary" if self.load.primary == proxy else "member",
             primary=next((sip_uri(one.address, one.port) for one in proxies if one.name == self.load.primary), ""),
             tick=FIRST_TICK,

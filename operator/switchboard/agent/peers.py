@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from switchboard.agent.apply import Applier
-from switchboard.agent.environment import Environment, bracketed
+from switchboard.agent.environment import AGENT_PORT, Environment, bracketed
 from switchboard.agent.mounted import FIRST_TICK
 from switchboard.errors import KamailioError, LinkError, SwitchboardError
 from switchboard.link.client import LinkClient, Target, link_session, next_id
@@ -61,7 +61,8 @@ class PeerMode:
         async with link_session() as session, asyncio.TaskGroup() as tasks:
             for peer in self._applier.wanted.peers:
                 if peer.name != self._environment.proxy:
-                    target = Target(peer.name, peer.link, self._environment.pool, self._environment.namespace)
+                    where = f"{bracketed(peer.address)}:{AGENT_PORT}"
+                    target = Target(peer.name, where, self._environment.pool, self._environment.namespace)
                     link = self._links[peer.name] = LinkClient(session, self._context, target, self)
                     tasks.create_task(link.run())
             while True:
@@ -129,7 +130,7 @@ class PeerMode:
         """What is known of each proxy of the pool, this one included."""
         now = asyncio.get_running_loop().time()
         readings = {**self._readings, self._environment.proxy: self._own().reading(now)}
-        me = Peer(name=self._environment.proxy, address=self._environment.address, link="")
+        me = Peer(name=self._environment.proxy, address=self._environment.address)
         peers = {peer.name: peer for peer in (*self._applier.wanted.peers, me)}
         return [
             self._origins.proxy(

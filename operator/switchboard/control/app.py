@@ -17,6 +17,7 @@ from switchboard.control.kube import Kube, KubeError, configure
 from switchboard.control.lease import Lease
 from switchboard.control.manager import Manager
 from switchboard.control.metrics import LEADING, PoolCollector
+from switchboard.control.nodes import Nodes
 from switchboard.control.reconcile import PoolController
 from switchboard.control.settings import Settings, from_environment
 from switchboard.errors import ConfigurationError
@@ -45,23 +46,24 @@ async def run(settings: Settings) -> None:
     """Everything the process does, until SIGTERM or SIGINT."""
     kube = Kube(await configure())
     async with link_session() as links:
-        manager = Manager(
+        manager: Manager[PoolController] = Manager(
             lambda key, observed, term: PoolController(
-                key, observed, term, kube=kube, session=links, settings=settings
+                key, observed, term, kube=kube, session=links, settings=settings, nodes=nodes
             ),
             unhealthy_after_seconds=3 * settings.resync_seconds,
         )
+        nodes = Nodes(kube, manager.wake_all)
         collector = PoolCollector(manager)
         collector.register()
         try:
             async with serving(settings.http_port, manager.unhealthy):
-                await _operate(kube, manager, settings)
+                await _operate(kube, manager, nodes, settings)
         finally:
             collector.unregister()
             await kube.close()
 
 
-async def _operate(kube: Kube, manager: Manager[PoolController], settings: Settings) -> None:
+async def _operate(kube: Kube, manager: Manager[PoolController], nodes: Nodes, settings: Settings) -> None:
     await wait_for_api_server(kube, settings)
     lease = Lease(
         kube,
@@ -73,13 +75,13 @@ async def _operate(kube: Kube, manager: Manager[PoolController], settings: Setti
     stop, ready, signalled = asyncio.Event(), asyncio.Event(), asyncio.Event()
     turns = asyncio.create_task(take_turns(lease, manager), name="lease")
     watching = asyncio.create_task(watch(manager, settings, ready, stop), name="kopf")
+    following = asyncio.create_task(nodes.run(), name="nodes")
     await _first(asyncio.create_task(ready.wait()), watching)
     for number in (signal.SIGTERM, signal.SIGINT):  # after kopf has put in its own: links and Lease go first
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-    await _first(asyncio.create_task(signalled.wait()), watching, turns)
-    turns.cancel()
-    with suppress(asyncio.CancelledError):
-        await turns
+    await _first(asyncio.create_task(signalled.wait()), watching, following, turns)
+    await _cancel(turns)
+    await _cancel(following)
     stop.set()
     await watching
 

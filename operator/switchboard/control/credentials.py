@@ -10,12 +10,14 @@ import logging
 import secrets
 from base64 import b64decode
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from cryptography import x509
 
 from switchboard.control.kube import Object
+from switchboard.control.metrics import CERTIFICATE_EXPIRY
 from switchboard.control.owned import Id, Owned
 from switchboard.errors import ConfigurationError
 from switchboard.link.tls import Credentials
@@ -82,8 +84,22 @@ async def ensure_secrets(
             pool, authorities.signing, certificates.generate_key(), _term(lifetimes.certificate, now)
         )
     await owned.ensure(build_operator_tls(pool, operator, authorities), observed)
+    _tell_expiry(pool, authority=authorities.signing, agent=agent, operator=operator)
     source = f"Secret {pool.namespace}/{names.operator_tls(pool)}"
     return Credentials(operator.certificate, operator.key, authorities.bundle(), source)
+
+
+def forget_expiry(pool: PoolRef) -> None:
+    """The pool is not ours any more: what was told about its certificates would go stale."""
+    for kind in ("authority", "agent", "operator"):
+        with suppress(KeyError):
+            CERTIFICATE_EXPIRY.remove(pool.namespace, pool.name, kind)
+
+
+def _tell_expiry(pool: PoolRef, **pairs: KeyPair) -> None:
+    for kind, pair in pairs.items():
+        expires = x509.load_pem_x509_certificate(pair.certificate).not_valid_after_utc
+        CERTIFICATE_EXPIRY.labels(pool.namespace, pool.name, kind).set(expires.timestamp())
 
 
 def _everywhere(agent_secret: Object, shown: Collection[str]) -> bool:

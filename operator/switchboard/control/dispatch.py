@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
@@ -24,7 +25,7 @@ from switchboard.errors import LinkError
 from switchboard.link.client import next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Command, Configure, Drain, Role, Table, Tick
-from switchboard.pool.credits import TICK_SECONDS
+from switchboard.pool.credits import TICK_SECONDS, received_live
 from switchboard.pool.table import Row, shortlist
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,9 @@ class Dispatcher:
                 await asyncio.sleep(CHUNK_PAUSE_SECONDS)
             try:
                 await member.post(tick)
-                await member.post(self._short_table(version, fleet.rows_for(member, best)) if member.assigned else same)
+                await member.post(
+                    self._short_table(version, rows_for(fleet, member, best)) if member.assigned else same
+                )
             except LinkError:
                 continue  # `lost` tells the fleet
 
@@ -188,7 +191,7 @@ class Dispatcher:
         try:
             while (command := next_command(fleet, member)) is not None:
                 effect = member.in_effect
-                frame = fleet.configuration_frame if command is fleet.configuration else None
+                frame = fleet.configuration.frame if command is fleet.configuration.command else None
                 error = await self._send(member, command, frame)
                 if error is not None:
                     self._again_later(member, error)
@@ -242,9 +245,19 @@ class Dispatcher:
                 self._fleet.check_silence()
 
 
+def rows_for(fleet: Fleet, member: Member, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows as this member may use them: `received` counts its own calls, not the assigner's."""
+    own = member.proxy.id
+    readings = ((row, fleet.members[row.id.partition("~")[0]].proxy.reading) for row in rows)
+    return tuple(
+        msgspec.structs.replace(row, received=received_live(reading.received, own, row.closed) if reading else 0)
+        for row, reading in readings
+    )
+
+
 def next_command(fleet: Fleet, member: Member) -> Command | None:
     """The next thing that is not in effect at this proxy as it should be."""
-    effect, proxy, configuration = member.in_effect, member.proxy, fleet.configuration
+    effect, proxy, configuration = member.in_effect, member.proxy, fleet.configuration.command
     if not member.up or configuration is None:
         return None
     if effect.configuration != configuration.id:

@@ -30,6 +30,7 @@ _WORDS = {"first": "the pool's first", "lost": "the one before is lost", "draini
 class Entry:
     def __init__(self, fleet: Fleet, owned: Owned, note: Callable[[Note], None]) -> None:
         self.handover: Handover | None = None
+        self.successor: str | None = None  # whom a primary that is well, and has to go, hands over to
         self._began = 0.0
         self._why = ""
         self._fleet, self._owned, self._note = fleet, owned, note
@@ -44,17 +45,15 @@ class Entry:
                 return (endpoint.get("targetRef") or {}).get("name")
         return None
 
-    async def settle(
-        self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object], hand_over_to: str | None = None
-    ) -> str | None:
-        """One look at who should be primary, and all steps towards it that can be taken now; returns who is."""
+    async def settle(self, pool: PoolRef, spec: PoolSpec, observed: Mapping[Id, Object]) -> None:
+        """One look at who should be primary, and all steps towards it that can be taken now."""
         entry = self.current(pool, observed) or self._fleet.assigner  # should somebody have emptied the slice
         if self.handover is None:
-            self._begin(entry, hand_over_to)
+            self._begin(entry)
         if self.handover is None:
             self._fleet.appoint(entry)
             await self._point_at(pool, spec, observed, entry if self._fleet.member(entry) else None)
-            return self.current(pool, observed)
+            return
         while not self.handover.over:
             await self._act(pool, spec, observed, self.handover)
             after = advance(self.handover, self._seen(pool, observed, self.handover))
@@ -62,11 +61,10 @@ class Entry:
                 break
             self.handover = after
         self._end_if_over(self.handover)
-        return self.current(pool, observed)
 
-    def _begin(self, entry: str | None, hand_over_to: str | None) -> None:
+    def _begin(self, entry: str | None) -> None:
         election = elect(self._fleet.proxies(), entry)
-        new = hand_over_to if election.cause == "kept" else election.primary
+        new = self.successor if election.cause == "kept" else election.primary
         if new is None or new == entry:
             return
         cause = "draining" if election.cause == "kept" else election.cause

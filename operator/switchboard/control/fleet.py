@@ -2,7 +2,7 @@
 
 A report changes one row of the routing table and never looks at the other proxies. What goes out is the dispatcher's
 business (`dispatch`); the fleet only says that something is to be sent. Reconcile tells the fleet what should be
-(`follow`, `appoint`, `demote`), and is woken when something happened that it decides about.
+(`follow`, `equip`, `appoint`, `demote`), and is woken when something happened that it decides about.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from collections.abc import Callable, Iterable
 import aiohttp
 import msgspec
 
+from switchboard.control.configuration import Configuration
 from switchboard.control.member import Member
+from switchboard.control.metrics import CALLS_LOST
+from switchboard.control.news import judge
 from switchboard.control.observed import PodView
 from switchboard.control.recorder import Note
 from switchboard.control.routing import RoutingTable
 from switchboard.control.succession import Assigned, Succession
 from switchboard.errors import ProtocolMismatchError, SwitchboardError
-from switchboard.link.client import LinkClient, Target, next_id
-from switchboard.link.codec import encode
-from switchboard.link.messages import Configure, Hello, Peer, Report, RoleName, Settings
+from switchboard.link.client import LinkClient, Target
+from switchboard.link.messages import Hello, Report, RoleName, Settings
 from switchboard.link.tls import Credentials
-from switchboard.pool.credits import Ticker, received_live
+from switchboard.pool.credits import Ticker
 from switchboard.pool.spec import PoolSpec
-from switchboard.pool.table import Proxy, Row, eligible, in_order, sip_uri
-from switchboard.pool.workload import places, saturated
+from switchboard.pool.table import Proxy, in_order, sip_uri
+from switchboard.pool.workload import places
 from switchboard.resources.names import AGENT_PORT, PoolRef
 
 logger = logging.getLogger(__name__)
 
 DIAL_PATIENCE_SECONDS = 3.0  # a proxy that cannot be dialled for so long counts as lost
-PEERS_PAUSE_SECONDS = 0.005  # for each proxy: all peers go to all proxies, 100 MB in a pool of 1000
 SILENT_PERIODS = 3  # a primary that reports nothing for so many periods is lost, long before TCP would say so
 
 
@@ -59,39 +60,54 @@ class Fleet:
         self.assigner: str | None = None  # the pod that is primary, or is about to be
         self.primary: str | None = None  # SIP URI of the one that clients reach, for all the others
         self.previous: str | None = None  # SIP URI of the primary before, in a planned hand-over
-        self.configuration: Configure | None = None
-        self.configuration_frame = b""
+        self.configuration = Configuration(term, clock, wake)
         self.version = (term, 0)
         self.table_changed = asyncio.Event()
         self.stirred = asyncio.Event()  # ticker, assigner or members changed
         self.unsynced: asyncio.Queue[Member] = asyncio.Queue()
         self._outgoing: str | None = None  # stays primary until it is demoted
         self._members_changed = False
-        self._peers_after = 0.0
         self._succession = Succession(lambda: self.ticker.tick)
         self._session = session
         self._credentials: Credentials | None = None
+        self._settings: Settings | None = None
+        self._followed: tuple[list[PodView], PoolSpec, str] | None = None
         self._spec: PoolSpec | None = None
         self._places = 1
         self._wake, self._note = wake, note
 
     # what should be
 
-    def follow(
-        self, pods: Iterable[PodView], spec: PoolSpec, template: str, settings: Settings, credentials: Credentials
-    ) -> None:
-        """The pods there are, and what is to be in effect at all of them."""
+    def follow(self, pods: Iterable[PodView], spec: PoolSpec, template: str) -> None:
+        """The pods there are, and what they should be made from; the same again costs nothing."""
+        followed = (list(pods), spec, template)
+        if followed == self._followed:
+            return
+        self._followed = followed
         self._spec, self._places = spec, places(spec.capacity, spec.threshold)
-        if credentials != self._credentials:
-            self._credentials = credentials
-            self._context = credentials.client_context()
-        present = {pod.name: pod for pod in pods}
+        present = {pod.name: pod for pod in followed[0]}
         for name in self.members.keys() - present.keys():
             self._tell_gone(self.members[name].proxy)
+            self._mourn(self.members[name])
             self._forget(name)
         for pod in present.values():
             self._see(pod, spec, template)
-        self._configure(settings)
+        self._send_what_is_missing()
+
+    def equip(self, settings: Settings, credentials: Credentials) -> None:
+        """What is to be in effect at all of them, and how they are dialled."""
+        self._settings = settings
+        if credentials != self._credentials:
+            self._credentials = credentials
+            self._context = credentials.client_context()
+        for member in self.members.values():
+            self._dial_first(member)
+        self._send_what_is_missing()
+
+    def _send_what_is_missing(self) -> None:
+        if self._settings is None:
+            return
+        self.configuration.update(self._settings, self.proxies())
         self.rebuild()
         for member in self.members.values():
             self.unsynced.put_nowait(member)
@@ -251,15 +267,6 @@ class Fleet:
         """Asks for another reconcile."""
         self._wake()
 
-    def rows_for(self, member: Member, rows: Iterable[Row]) -> tuple[Row, ...]:
-        """The rows as this member may use them: `received` counts its own calls, not the assigner's."""
-        own = member.proxy.id
-        readings = ((row, self.members[row.id.partition("~")[0]].proxy.reading) for row in rows)
-        return tuple(
-            msgspec.structs.replace(row, received=received_live(reading.received, own, row.closed) if reading else 0)
-            for row, reading in readings
-        )
-
     def next_version(self) -> tuple[int, int]:
         self.version = (self.term, self.version[1] + 1)
         return self.version
@@ -288,7 +295,13 @@ class Fleet:
         if member is None:
             member = self.members[pod.name] = Member(pod, spec, self.clock())
         member.see(pod, template, self.clock())
-        if member.link is None and pod.running and pod.address:
+        if member.proxy.gone:
+            self._mourn(member)
+        self._dial_first(member)
+
+    def _dial_first(self, member: Member) -> None:
+        pod = member.pod
+        if member.link is None and pod.running and pod.address and self._credentials is not None:
             self._dial(member)
 
     def _dial(self, member: Member) -> None:
@@ -308,26 +321,20 @@ class Fleet:
         if name == self.assigner:
             self.appoint(None)
 
+    def _mourn(self, member: Member) -> None:
+        """The calls of its last report are lost, and no others; told once."""
+        if member.proxy.calls and not member.mourned:
+            member.mourned = True
+            self._tell_lost(member, member.proxy.calls)
+
+    def _tell_lost(self, member: Member, calls: int) -> None:
+        CALLS_LOST.labels(self.pool.namespace, self.pool.name).inc(calls)
+        where = f"proxy {member.proxy.name} on node {member.pod.node}"
+        self._note(Note("CallsLost", f"{calls} call{'s' * (calls > 1)} ended with {where}.", "Warning"))
+
     def _tell_gone(self, proxy: Proxy) -> None:
         if proxy.reading is not None and not proxy.draining:
             self._note(Note("ProxyLost", f"Proxy {proxy.name} is gone.", "Warning"))
-
-    def _configure(self, settings: Settings) -> None:
-        peers = tuple(
-            Peer(name=proxy.name, address=proxy.address, link=f"{proxy.address}:{AGENT_PORT}")
-            for proxy in self.proxies()
-            if proxy.address and not proxy.failed
-        )
-        before, now = self.configuration, self.clock()
-        if before is not None and before.settings == settings:
-            if before.peers == peers:
-                return
-            if now < self._peers_after:
-                asyncio.get_running_loop().call_later(self._peers_after - now, self._wake)
-                return
-        self._peers_after = now + PEERS_PAUSE_SECONDS * len(peers)
-        self.configuration = Configure(id=next_id(), term=self.term, settings=settings, peers=peers)
-        self.configuration_frame = encode(self.configuration)
 
     def _membership(self) -> None:
         self._members_changed = True
@@ -336,7 +343,10 @@ class Fleet:
         self._wake()
 
     def _booted(self, member: Member, before: Proxy, assigned: Assigned, now: float) -> None:
-        """Kamailio has started anew: what an assigner gave before is a predecessor's."""
+        """Kamailio has started anew: what an assigner gave before is a predecessor's, and calls it lost are told."""
+        reading = member.proxy.reading
+        if before.calls and reading is not None and reading.media_ok and before.calls > reading.calls:
+            self._tell_lost(member, before.calls - reading.calls)
         if member.proxy.name == self.assigner and before.reading is not None:
             silent = now - before.reading.sampled_at
             self._succession.killed(before.id, assigned, member.assigned_per_second, silent, member.proxy.id)
@@ -353,33 +363,16 @@ class Fleet:
 
     def _judge(self, member: Member, before: Proxy, report: Report) -> None:
         """Saturation, the end of a drain and of a demotion: what reconcile wants to know of at once."""
-        name, spec = member.proxy.name, self._spec
         if self._succession.reported(member.proxy.id, member.assigned):
             self.rebuild()
         if report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
             self._wake()
-        if spec is None or not eligible(member.proxy):
+        if self._spec is None:
             return
-        if not member.joined:
-            member.joined = True
-            self._note(Note("ProxyJoined", f"Proxy {name} at {member.proxy.address} joined."))
-        full = saturated(
-            before.saturated,
-            room=report.room,
-            workload=report.workload,
-            threshold=spec.threshold,
-            change=spec.sharing.change,
-        )
-        if full != before.saturated:
-            member.proxy = msgspec.structs.replace(member.proxy, saturated=full)
-            if full:
-                self._note(Note("ProxySaturated", f"Proxy {name} is at the threshold.", "Warning"))
-                if all(other.proxy.saturated for other in self.members.values() if eligible(other.proxy)):
-                    self._note(
-                        Note("PoolSaturated", "Every proxy is at the threshold; new calls are refused.", "Warning")
-                    )
-            else:
-                self._note(Note("ProxyRecovered", f"Proxy {name} is below the threshold again."))
+        was_saturated = member.proxy.saturated
+        for note in judge(member, self._spec, self.members.values()):
+            self._note(note)
+        if member.proxy.saturated != was_saturated:
             self._wake()
 
     def _lost(self, member: Member, why: str, *, compatible: bool = True) -> None:
@@ -391,6 +384,8 @@ class Fleet:
         if was_up and not member.proxy.terminating:
             self._note(Note("ProxyLost", f"Proxy {member.proxy.name}: the link is lost: {why}", "Warning"))
         member.lost_at = self.clock()
+        if member.proxy.gone:
+            self._mourn(member)
         if member.proxy.reading is not None:
             silent = member.silent_seconds(member.lost_at)
             self._succession.dies_overlapping(member.proxy.id, member.assigned, member.assigned_per_second, silent)

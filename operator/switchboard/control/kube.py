@@ -7,6 +7,7 @@ for seven verbs, and without its models an answer of 1000 pods is decoded once, 
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,12 +23,14 @@ from switchboard.resources.names import FIELD_MANAGER
 
 logger = logging.getLogger(__name__)
 
+WATCH_SECONDS = 300  # a watch is asked to end after this
 REQUEST_SECONDS = 10.0  # no request of ours is large; a hung one must not outlast the Lease
 
 WRITES = Counter("switchboard_api_writes", "Writes to the Kubernetes API.", ["verb", "kind"])
 
 Object = dict[str, Any]
 
+_NAMES = "application/json;as={};g=meta.k8s.io;v=v1"  # objects without all that we do not read
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
 
 
@@ -70,6 +73,32 @@ class Kube:
         answer = await self._request("GET", path(api_version, kind, namespace), {"labelSelector": selector})
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer["items"]]
 
+    async def watch_names(self, api_version: str, kind: str, query: dict[str, str]) -> AsyncIterator[frozenset[str]]:
+        """The names of all such objects of the cluster: first those there are, then again after every change.
+
+        Ends when the API server ends its watch; begin anew then.
+        """
+        where = path(api_version, kind, "")
+        listed = await self._request("GET", where, query, accept=_NAMES.format("PartialObjectMetadataList"))
+        names = frozenset(item["metadata"]["name"] for item in listed["items"] or ())  # null when there are none
+        yield names
+        since = listed["metadata"]["resourceVersion"]
+        query = {**query, "watch": "1", "resourceVersion": since, "timeoutSeconds": str(WATCH_SECONDS)}
+        accept = _NAMES.format("PartialObjectMetadata")
+        response = await self._open("GET", where, query, accept=accept, within_seconds=WATCH_SECONDS + REQUEST_SECONDS)
+        try:
+            while line := await response.content.readline():
+                change = msgspec.json.decode(line)
+                if change["type"] == "ERROR":  # the resource version is too old: list again
+                    return
+                name = change["object"]["metadata"]["name"]
+                names = names - {name} if change["type"] == "DELETED" else names | {name}
+                yield names
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable("GET", where, error) from error
+        finally:
+            response.close()
+
     async def create(self, obj: Object) -> Object:
         return await self._write("POST", obj, _path_of(obj, named=False), {"fieldManager": FIELD_MANAGER})
 
@@ -89,8 +118,8 @@ class Kube:
         WRITES.labels("PATCH", obj["kind"]).inc()
         return await self._request("PATCH", where, query, patch, "application/merge-patch+json")
 
-    async def delete_pod(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
-        """Deletes that very pod; one that is gone already, or has been replaced, is no error."""
+    async def delete_pod(self, namespace: str, name: str, uid: str, grace_seconds: int) -> Object | None:
+        """Deletes that very pod; the pod as it is then, or None when it is gone."""
         WRITES.labels("DELETE", "Pod").inc()
         body = {
             "kind": "DeleteOptions",
@@ -99,10 +128,12 @@ class Kube:
             "gracePeriodSeconds": grace_seconds,
         }
         try:
-            await self._request("DELETE", path("v1", "Pod", namespace, name), {}, body)
+            answer = await self._request("DELETE", path("v1", "Pod", namespace, name), {}, body)
         except KubeError as error:
             if error.status not in {404, 409}:
                 raise
+            return None
+        return answer if "deletionTimestamp" in answer["metadata"] else None
 
     async def version(self) -> str:
         return str((await self._request("GET", "/version"))["gitVersion"])
@@ -113,30 +144,53 @@ class Kube:
         WRITES.labels(method, obj["kind"]).inc()
         return await self._request(method, where, query, obj, content_type)
 
-    async def _request(
+    async def _request(  # noqa: PLR0913, PLR0917 - what a request is made of
         self,
         method: str,
         where: str,
         query: dict[str, str] | None = None,
         body: Object | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Object:
-        headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": "switchboard-operator"}
+        response = await self._open(method, where, query, body, content_type=content_type, accept=accept)
+        try:
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(method, where, error) from error
+        answer: Object = msgspec.json.decode(data)
+        return answer
+
+    async def _open(  # noqa: PLR0913 - what a request is made of
+        self,
+        method: str,
+        where: str,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+        *,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        within_seconds: float = REQUEST_SECONDS,
+    ) -> aiohttp.ClientResponse:
+        """The answer's head; one that is a refusal is raised."""
+        headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": "switchboard-operator"}
         for auth in (await self.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
         url = f"{self.configuration.host}{where}" + (f"?{urlencode(query)}" if query else "")
         try:
-            response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=REQUEST_SECONDS
+            wrapped = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=within_seconds
             )
-            data = await response.read()
+            response: aiohttp.ClientResponse = wrapped.response
+            if response.status >= 400:
+                raise _refused(method, where, response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            message = f"{method} {where}: no answer from the API server at {self.configuration.host}: {error!r}"
-            raise KubeError(0, "Unreachable", message) from error
-        if response.status >= 400:
-            raise _refused(method, where, response.status, data)
-        answer: Object = msgspec.json.decode(data)
-        return answer
+            raise self._unreachable(method, where, error) from error
+        return response
+
+    def _unreachable(self, method: str, where: str, error: Exception) -> KubeError:
+        message = f"{method} {where}: no answer from the API server at {self.configuration.host}: {error!r}"
+        return KubeError(0, "Unreachable", message)
 
 
 def _path_of(obj: Object, *, named: bool = True, subresource: str = "") -> str:

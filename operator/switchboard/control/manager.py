@@ -56,6 +56,10 @@ class Manager(Generic[C]):
             if self.term is not None:
                 self._begin(key, self.term)
 
+    def wake_all(self) -> None:
+        for controller in self.controllers.values():
+            controller.wake()
+
     async def lead(self, term: int) -> None:
         """Acts until cancelled; returns only after every link is closed and every task has ended."""
         self.term = term

@@ -15,6 +15,8 @@ from switchboard.pool.credits import merge_assigned
 from switchboard.pool.spec import PoolSpec
 from switchboard.pool.table import Proxy, host_port, newer
 
+ENDED_GRACE_SECONDS = 30  # for a pod whose drain is over: its long grace period was for the drain
+
 
 class InEffect(msgspec.Struct):
     """What this session's agent has acknowledged; a new session, or a new boot, starts from its first report."""
@@ -53,12 +55,13 @@ class Member:
         self.syncing = False
         self.not_before = 0.0  # a command that did not come into effect is sent again no sooner
         self.trouble = ""  # the last reason why there is no link, said once
+        self.mourned = False  # its calls have been told to be lost
         self.fresh = True  # a session has begun, its first report has yet to come
 
     def see(self, pod: PodView, template: str, now: float) -> None:
         """The pod as it is now; `now` on the clock of the readings."""
         self.pod = pod
-        since = pod.draining_since
+        since = pod.draining_since or pod.deleting_since
         waited = (datetime.now(UTC) - since).total_seconds() if since is not None else 0.0
         self.proxy = msgspec.structs.replace(
             self.proxy,
@@ -66,8 +69,10 @@ class Member:
             advertise=host_port(pod.advertise, self.proxy.port),
             ready=pod.ready,
             current=pod.template == template,
+            evicted=pod.evicted,
             failed=pod.failed,
             terminating=pod.deleting,
+            cut_short=pod.deleting and pod.grace_seconds <= ENDED_GRACE_SECONDS,
             draining_since=None if since is None else now - waited,
         )
 

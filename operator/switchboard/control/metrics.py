@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client leaves this one untyped
 
+POOL = ["namespace", "pool"]
+
 PUSH_SECONDS = Histogram(
     "switchboard_routing_lag_seconds",
     "From a report's arrival until the changed row is in effect in the primary.",
@@ -25,9 +27,13 @@ PUSH_SECONDS = Histogram(
 )
 RECONCILES = Counter("switchboard_reconciles", "Reconciles, by how they ended.", ["result"])
 RECONCILE_SECONDS = Histogram("switchboard_reconcile_seconds", "How long a reconcile takes.")
+CALLS_LOST = Counter("switchboard_calls_lost", "Calls that ended because their proxy did.", POOL)
+CERTIFICATE_EXPIRY = Gauge(
+    "switchboard_certificate_expiry_timestamp_seconds",
+    "When a pool's certificate expires; it is renewed after two thirds of its life.",
+    [*POOL, "certificate"],
+)
 LEADING = Gauge("switchboard_leading", "1 while this operator holds the Lease.")
-
-POOL = ["namespace", "pool"]
 
 
 class Figure(NamedTuple):

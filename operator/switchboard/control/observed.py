@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -32,10 +32,16 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     ready: bool
     running: bool  # all containers have been started, so the agent can be dialled
-    deleting: bool
+    deleting_since: datetime | None
+    grace_seconds: float  # what its deletion allows it
     template: str
     created: datetime
     draining_since: datetime | None
+    evicted: bool = False  # its node is cordoned
+
+    @property
+    def deleting(self) -> bool:
+        return self.deleting_since is not None
 
     @property
     def failed(self) -> bool:
@@ -44,6 +50,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> PodView:
         metadata, status = body["metadata"], body.get("status") or {}
+        grace = metadata.get("deletionGracePeriodSeconds") or 0
         conditions = {item["type"]: item["status"] for item in status.get("conditions") or ()}
         annotations = metadata.get("annotations") or {}
         return cls(
@@ -59,7 +66,8 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
             phase=status.get("phase") or "Pending",
             ready=conditions.get("Ready") == "True",
             running=status.get("phase") == "Running",
-            deleting=bool(metadata.get("deletionTimestamp")),
+            deleting_since=_earlier(metadata.get("deletionTimestamp"), grace),
+            grace_seconds=grace,
             template=(metadata.get("labels") or {}).get(names.TEMPLATE_LABEL, ""),
             created=parse_time(metadata["creationTimestamp"]),
             draining_since=parse_time(annotations[DRAINING_SINCE]) if DRAINING_SINCE in annotations else None,
@@ -85,6 +93,11 @@ class Observed(msgspec.Struct, frozen=True):
 
     def owned(self, key: PoolKey) -> dict[tuple[str, str], Object]:
         return {(item["kind"], item["metadata"]["name"]): item for item in _get(self._owned, key)}
+
+
+def _earlier(text: str | None, seconds: float) -> datetime | None:
+    """A deletionTimestamp tells when the grace period is over."""
+    return parse_time(text) - timedelta(seconds=seconds) if text else None
 
 
 def _get(store: Store, key: PoolKey) -> Iterable[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 
 from switchboard.control.kube import Kube
+from switchboard.control.member import ENDED_GRACE_SECONDS
 from switchboard.control.observed import DRAINING_SINCE, PodView, format_time
 from switchboard.control.overlay import Overlay
 from switchboard.pool.scaling import Plan
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # as Kubernetes': no vowels, nothing that looks like something else
 SUFFIX_LENGTH = 5
 AT_ONCE = 10  # requests in flight
-GRACE_SECONDS = 30  # for a pod whose drain is over: its long grace period was for the drain
 FAILURE_PAUSE_SECONDS, FAILURE_PAUSE_MAX_SECONDS = 1.0, 60.0  # doubled with every pod that fails in a row
 
 
@@ -76,7 +76,9 @@ class Pods:
         logger.info("%s: %s", pod.name, "drains" if draining_since else "serves again")
 
     async def _delete(self, pod: PodView) -> None:
-        await self._kube.delete_pod(pod.namespace, pod.name, pod.uid, GRACE_SECONDS)
+        left = await self._kube.delete_pod(pod.namespace, pod.name, pod.uid, ENDED_GRACE_SECONDS)
+        if left is not None:
+            self._overlay.wrote(pod.name, PodView.of(left))
         logger.info("%s: deleted%s", pod.name, ", it has failed" if pod.failed else "")
 
     def _count_failures(self, going: list[PodView], known: Iterable[PodView]) -> None:

@@ -1,7 +1,8 @@
 """One pool: a level-based reconcile in a task of its own, woken by events, by links and now and then by the clock.
 
 It asks what is, not what has changed, so a missed event or a restart in the middle of anything costs nothing but time.
-What is fast (routing table, ticks) does not pass here: the dispatcher's loops run beside it and never wait for it.
+What is fast does not pass here: the dispatcher's loops (routing table, ticks) and the one that keeps the pool's primary
+run beside it and never wait for it, so an API server that is slow, or refuses some of our writes, delays no failover.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import aiohttp
 import msgspec
 
 from switchboard.control.accept import Accepted, accept, build_kept
-from switchboard.control.credentials import ensure_secrets
+from switchboard.control.credentials import ensure_secrets, forget_expiry
 from switchboard.control.dispatch import Dispatcher
 from switchboard.control.entry import Entry
 from switchboard.control.fleet import Fleet
 from switchboard.control.kube import Kube, KubeError, Object
 from switchboard.control.metrics import RECONCILE_SECONDS, RECONCILES
+from switchboard.control.nodes import Nodes
 from switchboard.control.observed import Observed, PodView, PoolKey
 from switchboard.control.owned import Id, Owned
 from switchboard.control.pods import Pods
@@ -45,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 GAP_SECONDS = 0.02  # events come in flocks; a primary's loss can wait for so long
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.5, 15.0  # after a failed reconcile, doubled each time
+ENTRY_GAP_SECONDS = 0.005  # clients wait for a new primary
+ENTRY_RETRY_SECONDS, ENTRY_RETRY_MAX_SECONDS = 0.1, 2.0  # likewise
 MAX_SHOWN_DRAINED = 100  # names in the disruption budget's selector
 
 
@@ -54,7 +58,6 @@ class View(msgspec.Struct, frozen=True):
     resource: Object
     pool: PoolRef
     owned: Mapping[Id, Object]
-    pods: list[PodView]
 
 
 class PoolController:
@@ -69,10 +72,12 @@ class PoolController:
         kube: Kube,
         session: aiohttp.ClientSession,
         settings: Settings,
+        nodes: Nodes,
     ) -> None:
         self.last_success = time.monotonic()
-        self._key, self._observed, self._settings = key, observed, settings
+        self._key, self._observed, self._settings, self._nodes = key, observed, settings, nodes
         self._woken = asyncio.Event()
+        self._entry_woken = asyncio.Event()
         resource = observed.pool(key)
         assert resource is not None  # noqa: S101 - the manager starts controllers for pools that exist
         self._resource = resource
@@ -91,6 +96,7 @@ class PoolController:
 
     def wake(self) -> None:
         self._woken.set()
+        self._entry_woken.set()
 
     @property
     def told(self) -> tuple[Status, PoolSpec] | None:
@@ -103,12 +109,14 @@ class PoolController:
         about(namespace=self._pool.namespace, pool=self._pool.name)
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(Dispatcher(self.fleet).run()), tasks.create_task(self._recorder.run())]
+                loops = (Dispatcher(self.fleet).run(), self._recorder.run(), self._keep_primary())
+                beside = [tasks.create_task(loop) for loop in loops]
                 await self._reconcile_while_there()
                 for task in beside:
                     task.cancel()
         finally:
             self.fleet.close()
+            forget_expiry(self._pool)
         logger.info("%s/%s: gone", *self._key)
 
     async def _reconcile_while_there(self) -> None:
@@ -138,8 +146,47 @@ class PoolController:
         ):
             return None
         self._resource = resource
-        pods = self._pods.latest(self._pool, self._observed.pods(self._key))
-        return View(resource, self._pool, self._observed.owned(self._key), pods)
+        return View(resource, self._pool, self._observed.owned(self._key))
+
+    def _follow(self, accepted: Accepted) -> list[PodView]:
+        """The pods there are at this moment, our own last writes included; the fleet knows them then."""
+        cordoned = self._nodes.cordoned
+        pods = [
+            msgspec.structs.replace(pod, evicted=True) if pod.node in cordoned else pod
+            for pod in self._pods.latest(self._pool, self._observed.pods(self._key))
+        ]
+        self.fleet.follow(pods, accepted.spec, accepted.template)
+        return pods
+
+    def _primary(self) -> str | None:
+        """The pod that the Service points at, at this moment."""
+        return self._entry.current(self._pool, self._observed.owned(self._key))
+
+    # the primary
+
+    async def _keep_primary(self) -> None:
+        """Elects and hands over; writes the Service's EndpointSlice and nothing else."""
+        pause = ENTRY_RETRY_SECONDS
+        while True:
+            await self._entry_woken.wait()
+            self._entry_woken.clear()
+            if self._accepted is None:
+                continue
+            try:
+                self._follow(self._accepted)
+                await self._entry.settle(self._pool, self._accepted.spec, self._observed.owned(self._key))
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong here must not take the links down
+                self._complain("the primary could not be settled", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, ENTRY_RETRY_MAX_SECONDS)
+                self._entry_woken.set()
+            else:
+                pause = ENTRY_RETRY_SECONDS
+                await asyncio.sleep(ENTRY_GAP_SECONDS)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        known = isinstance(error, SwitchboardError)
+        logger.warning("%s/%s: %s: %s", *self._key, what, error, exc_info=None if known else error)
 
     # decide and apply
 
@@ -147,11 +194,11 @@ class PoolController:
         accepted = self._accept(view)
         if accepted is None:
             return await self._publisher.publish_refusal(view.resource, view.pool, self._refused)
+        self._entry_woken.set()
         await self._provide(view, accepted)
-        entry = await self._entry.settle(view.pool, accepted.spec, view.owned)
-        entry = await self._scale(view, accepted, entry)
-        await self._publisher.publish_load(view.pool, accepted.spec, entry, view.owned)
-        await self._publish_status(view, accepted, entry)
+        await self._scale(accepted)
+        await self._publisher.publish_load(view.pool, accepted.spec, self._primary(), view.owned)
+        await self._publish_status(view, accepted)
         return None
 
     def _accept(self, view: View) -> Accepted | None:
@@ -163,7 +210,7 @@ class PoolController:
         return accepted
 
     async def _provide(self, view: View, accepted: Accepted) -> None:
-        """All that pods need before they start; then the pods are followed with what is to be in effect there."""
+        """All that pods need before they start, and what is to be in effect there."""
         pool, spec, owned = view.pool, accepted.spec, view.owned
         credentials = await ensure_secrets(self._owned, pool, owned, self.fleet.fingerprints())
         service = await self._owned.ensure(build_service(pool, spec.listen, spec.expose), owned)
@@ -177,34 +224,32 @@ class PoolController:
             build_disruption_budget(pool, drained=self._drained()),
         ):
             await self._owned.ensure(wanted, owned)
-        self.fleet.follow(view.pods, spec, accepted.template, settings, credentials)
+        self.fleet.equip(settings, credentials)
 
     def _drained(self) -> list[str]:
         leaving = [proxy.name for proxy in self.fleet.proxies() if proxy.draining and drained(proxy)]
         return leaving[:MAX_SHOWN_DRAINED]
 
-    async def _scale(self, view: View, accepted: Accepted, entry: str | None) -> str | None:
-        """Pods come and go; when the primary has to go, it hands over before. Returns who is primary then."""
-        spec = accepted.spec
+    async def _scale(self, accepted: Accepted) -> None:
+        """Pods come and go; when the primary has to go, it hands over before."""
+        spec, pods, primary = accepted.spec, self._follow(accepted), self._primary()
         desired = self._scaler.look(spec)
-        todo = plan(self.fleet.proxies(), spec, desired=desired, primary=entry, now=self.fleet.clock())
+        todo = plan(self.fleet.proxies(), spec, desired=desired, primary=primary, now=self.fleet.clock())
         coming = self._entry.handover.new if self._entry.handover else todo.hand_over_to
         todo = msgspec.structs.replace(todo, drain=tuple(name for name in todo.drain if name != coming))
-        await self._pods.carry_out(view.pool, spec, todo, view.pods)
-        if todo.hand_over_to is not None and self._entry.handover is None:
-            entry = await self._entry.settle(view.pool, spec, view.owned, todo.hand_over_to)
+        self._entry.successor = todo.hand_over_to
+        if todo.hand_over_to is not None:
+            self._entry_woken.set()
+        await self._pods.carry_out(self._pool, spec, todo, pods)
         if any((todo.create, todo.drain, todo.undrain, todo.delete)):
             self.wake()  # what has been written is to be followed at once
-        return entry
 
-    async def _publish_status(
-        self, view: View, accepted: Accepted, entry: str | None, failing: Problem | None = None
-    ) -> None:
+    async def _publish_status(self, view: View, accepted: Accepted, failing: Problem | None = None) -> None:
         await self._publisher.publish_status(
             view.resource,
             view.pool,
             accepted.spec,
-            entry,
+            self._primary(),
             desired=self._scaler.desired(accepted.spec),
             addresses=self._addresses,
             refused=self._refused,
@@ -228,14 +273,12 @@ class PoolController:
         return bool(self.fleet.members)
 
     async def _failed(self, view: View, error: Exception) -> None:
-        known = isinstance(error, SwitchboardError)
-        logger.warning("%s/%s: reconcile failed: %s", *self._key, error, exc_info=None if known else error)
+        self._complain("reconcile failed", error)
         unreachable = isinstance(error, KubeError) and error.status == 0
         if self._accepted is not None and not unreachable:
             try:
                 failing = Problem("ReconcileFailed", str(error))
-                entry = self._entry.current(view.pool, view.owned)
-                await self._publish_status(view, self._accepted, entry, failing)
+                await self._publish_status(view, self._accepted, failing)
             except KubeError as again:
                 logger.info("%s/%s: nor could the status be written: %s", *self._key, again)
         await asyncio.sleep(self._retry_seconds)

@@ -119,12 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     aliases: tuple[str, ...] = ()  # host names and addresses of the pool's Service: "us" in a Route or Request-URI
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A proxy of the pool, by name and pod address; `link` is where its agent listens (host:port)."""
+class Peer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A proxy of the pool, by name and pod address. As short as can be: a thousand of them go to a thousand agents, and
+    TLS keeps a buffer as large as the largest message for each link.
+    """
 
     name: str
     address: str
-    link: str
 
 
 class Configure(Message, frozen=True, tag="configure"):

@@ -87,12 +87,12 @@ def status(observed: Observed, previous: Sequence[Condition], now_text: str) -> 
         replicas=len(active),
         desired_replicas=observed.desired,
         ready_replicas=len(ready),
-        draining_replicas=len(alive) - len(active),
+        draining_replicas=sum(proxy.leaving for proxy in observed.proxies),
         saturated_replicas=sum(proxy.saturated for proxy in ready),
         selector=observed.selector,
         primary=observed.entry or "",
         address=", ".join(observed.addresses),
-        calls=sum(proxy.calls for proxy in alive),
+        calls=sum(proxy.calls for proxy in observed.proxies if proxy.leaving or proxy.alive),
         capacity=observed.spec.capacity.calls * len(ready),
         workload=_workload(ready),
         load_config_map=observed.load_config_map,
@@ -185,7 +185,7 @@ def _progress(observed: Observed, active: Sequence[Proxy]) -> Problem | None:
     unready = [proxy for proxy in active if not eligible(proxy)]
     if unready:
         return Problem("ProxiesNotReady", f"Not ready: {_names(unready)}.")
-    leaving = [proxy for proxy in observed.proxies if proxy.alive and proxy.draining]
+    leaving = [proxy for proxy in observed.proxies if proxy.leaving]
     return Problem("Draining", f"Waiting for the calls of {_names(leaving)} to end.") if leaving else None
 
 
@@ -211,7 +211,7 @@ def _saturated(serving: Sequence[Proxy]) -> Verdict:
 
 
 def _draining(proxies: Iterable[Proxy]) -> Verdict:
-    leaving = [proxy for proxy in in_order(proxies) if proxy.alive and proxy.draining]
+    leaving = [proxy for proxy in in_order(proxies) if proxy.leaving]
     if leaving:
         return (
             "Draining",

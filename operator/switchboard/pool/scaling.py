@@ -2,11 +2,13 @@
 
 * fewer wanted: those with the fewest calls drain (no new calls) and are deleted when the last call has ended, or when
   `drain.timeout` has; the primary goes last, and hands over before;
+* a proxy whose pod somebody deleted drains as well, and is replaced at once; `drain.timeout` holds for it, too;
 * more wanted: a draining proxy is taken back before a new one is started;
 * a failed pod is replaced;
-* proxies that cannot stay (made from an older template, on a node that is being emptied) are replaced one at a time:
-  one more is started, one is drained when that is ready, the primary last. Never more than one above the wanted
-  number for it, however long the drains take;
+* proxies made from an older template are replaced one at a time: one more is started, one is drained when that is
+  ready, the primary last. Never more than one above the wanted number for it, however long the drains take;
+* proxies on a node that is being emptied are replaced all at once, because somebody waits for the node: each drains as
+  soon as one that stays is ready in its stead, and a primary among them hands over before that;
 * suspended: nothing is started or stopped.
 """
 
@@ -37,6 +39,11 @@ def plan(proxies: Sequence[Proxy], spec: PoolSpec, *, desired: int, primary: str
         return Plan()
     alive = [proxy for proxy in proxies if proxy.alive]
     failed = [proxy.name for proxy in proxies if proxy.failed and not proxy.terminating]
+    overdue = [
+        proxy.name
+        for proxy in proxies
+        if proxy.terminating and not proxy.cut_short and _timed_out(proxy, spec.drain_timeout_seconds, now)
+    ]
     ended = [proxy for proxy in alive if proxy.draining and _ended(proxy, spec.drain_timeout_seconds, now)]
     successor = choose(proxies, besides=primary)
     last = desired == 0 and len(alive) == 1
@@ -44,16 +51,18 @@ def plan(proxies: Sequence[Proxy], spec: PoolSpec, *, desired: int, primary: str
     staying = [proxy for proxy in alive if proxy.name not in leaving]
     active = [proxy for proxy in staying if not proxy.draining]
 
-    undrain = _take_back(staying, desired - len(active))
+    undrain = _take_back(staying, desired - sum(not proxy.evicted for proxy in active))
     drain = _victims(active, desired, primary)
     hand_over = primary in drain and desired > 0
     primary_ended = any(proxy.name == primary for proxy in ended)
+    evicted = any(proxy.name == primary and proxy.evicted for proxy in active)
+    must_go = hand_over or primary_ended or (evicted and successor is not None and not successor.evicted)
     return Plan(
         create=_missing(staying, active, len(undrain), desired),
         drain=tuple(name for name in drain if not (hand_over and name == primary)),
         undrain=undrain,
-        delete=(*failed, *(proxy.name for proxy in ended if proxy.name in leaving)),
-        hand_over_to=successor.name if successor and (hand_over or (primary_ended and desired > 0)) else None,
+        delete=(*failed, *overdue, *(proxy.name for proxy in ended if proxy.name in leaving)),
+        hand_over_to=successor.name if successor and must_go and desired > 0 else None,
     )
 
 
@@ -65,8 +74,11 @@ def drained(proxy: Proxy) -> bool:
 
 
 def _ended(proxy: Proxy, drain_timeout_seconds: float, now: float) -> bool:
-    since = proxy.draining_since
-    return drained(proxy) or (since is not None and now - since >= drain_timeout_seconds)
+    return drained(proxy) or _timed_out(proxy, drain_timeout_seconds, now)
+
+
+def _timed_out(proxy: Proxy, drain_timeout_seconds: float, now: float) -> bool:
+    return proxy.draining_since is not None and now - proxy.draining_since >= drain_timeout_seconds
 
 
 def _unwanted(proxy: Proxy) -> bool:
@@ -83,8 +95,8 @@ def _take_back(staying: Iterable[Proxy], count: int) -> tuple[str, ...]:
 
 
 def _missing(staying: Sequence[Proxy], active: Sequence[Proxy], undrained: int, desired: int) -> int:
-    """How many to start: what is missing, or one to replace a proxy that cannot stay."""
-    missing = desired - len(active) - undrained
+    """How many to start: what is missing without those that are evicted, or one to replace an outdated one."""
+    missing = desired - sum(not proxy.evicted for proxy in active) - undrained
     if missing > 0:
         return missing
     settled = len(staying) <= desired and all(eligible(proxy) for proxy in active if not _unwanted(proxy))

@@ -71,7 +71,8 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     evicted: bool = False  # its node is cordoned or its eviction was refused: it has to leave
     failed: bool = False  # its pod has ended or cannot run any more
     terminating: bool = False  # its pod is being deleted
-    draining_since: float | None = None  # on the clock of `now`; None: it is not asked to drain
+    cut_short: bool = False  # with no more time than an ended drain needs
+    draining_since: float | None = None  # on the clock of `now`; a pod that is deleted drains, too; None: it stays
     saturated: bool = False  # with hysteresis (workload.saturated)
     reading: Reading | None = None
 
@@ -92,6 +93,16 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def draining(self) -> bool:
         return self.draining_since is not None
+
+    @property
+    def leaving(self) -> bool:
+        """It takes no new calls and still has, or may have, some of its own."""
+        return self.draining and not self.failed and (not self.terminating or self.link == "up")
+
+    @property
+    def gone(self) -> bool:
+        """Nothing will be heard of it any more, and its calls are over."""
+        return self.failed or (self.terminating and not self.ready and self.link == "lost")
 
 
 def eligible(proxy: Proxy) -> bool:

@@ -115,7 +115,7 @@ def test_a_start_without_an_operator(environ: Mapping[str, str], tmp_path: Path)
     assert mounted.wanted("edge-aaaaa") == Wanted(
         term=4,
         settings=SETTINGS,
-        peers=(Peer(name="edge-bbbbb", address="198.18.0.2", link="198.18.0.2:7443"),),
+        peers=(Peer(name="edge-bbbbb", address="198.18.0.2"),),
         role="primary",
         primary="sip:198.18.0.1:5060",
         tick=1,

@@ -21,7 +21,7 @@ SETTINGS = Settings(
     routes=(Route(name="pbx", prefix="", targets=("sip:192.0.2.1:5060", "sip:192.0.2.2:5060")),),
     aliases=("edge.voice.svc", "192.0.2.100"),
 )
-PEERS = (Peer(name="edge-b", address="198.18.0.2", link="198.18.0.2:7443"),)
+PEERS = (Peer(name="edge-b", address="198.18.0.2"),)
 
 
 def row(name: str, room: int = 10) -> Row:

@@ -38,7 +38,8 @@ class Operator:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, pods: Iterable[PodView]) -> None:
-        self.fleet.follow(pods, SPEC, TEMPLATE, settings(POOL, SPEC), self._own)
+        self.fleet.follow(pods, SPEC, TEMPLATE)
+        self.fleet.equip(settings(POOL, SPEC), self._own)
 
     def wake(self) -> None:
         async def notify() -> None:

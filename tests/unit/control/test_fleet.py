@@ -242,3 +242,32 @@ async def test_closing_ends_every_link(operator: Operator, agents: list[Simulate
     await asyncio.wait(tasks, timeout=5)
     assert all(task.done() for task in tasks)
     assert operator.fleet.members == {}
+
+
+async def test_lost_calls_are_those_of_the_last_report(operator: Operator, agents: list[SimulatedAgent]) -> None:
+    """A pod that vanishes takes the calls of its last report with it; one that has drained takes none."""
+    primary, busy, _idle = agents
+    await linked(operator, agents)
+    member = operator.fleet.members[busy.pod.name]
+    busy.report(calls=7, reason="change")
+    await operator.until(lambda: member.proxy.calls == 7)
+    operator.follow([primary.pod])
+    assert [note.message for note in operator.notes if note.reason == "CallsLost"] == [
+        f"7 calls ended with proxy {busy.pod.name} on node local."
+    ]
+
+
+async def test_calls_of_a_dead_node_are_told_once(operator: Operator, agents: list[SimulatedAgent]) -> None:
+    """A pod that the cluster has given up, and whose link is lost, is mourned then and not again."""
+    primary, busy, idle = agents
+    await linked(operator, agents)
+    member = operator.fleet.members[busy.pod.name]
+    busy.report(calls=1, reason="change")
+    await operator.until(lambda: member.proxy.calls == 1)
+    await busy.stop()
+    await operator.until(lambda: member.proxy.link == "lost")
+    assert "CallsLost" not in operator.reasons()
+    given_up = pod(2, ready=False, deleting_since=busy.pod.created, grace_seconds=90000)
+    operator.follow([primary.pod, given_up, idle.pod])
+    operator.follow([primary.pod, idle.pod])
+    assert operator.reasons().count("CallsLost") == 1

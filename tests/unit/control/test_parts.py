@@ -60,6 +60,15 @@ def test_a_wrong_setting_is_named(environment: dict[str, str]) -> None:
         from_environment(environment)
 
 
+def test_a_pod_deleted_by_hand_tells_since_when() -> None:
+    """The API server writes down when the grace period ends; a drain's time counts from the deletion itself."""
+    manifest = build_pod(POOL, SPEC, "edge-abcde")
+    meta = {"uid": "p", "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    deletion = {"deletionTimestamp": "2026-01-02T01:00:00Z", "deletionGracePeriodSeconds": 3600}
+    pod = PodView.of({**manifest, "metadata": {**manifest["metadata"], **meta, **deletion}})
+    assert (pod.deleting, pod.deleting_since, pod.grace_seconds) == (True, parse_time("2026-01-02T00:00:00Z"), 3600)
+
+
 def test_events_are_limited_in_rate() -> None:
     """A pool that flaps writes a burst of Events and then one every two seconds."""
     now = 0.0

@@ -150,6 +150,31 @@ def test_a_proxy_on_a_cordoned_node_is_replaced_like_an_outdated_one() -> None:
     assert plan(*pool, proxy("d")) == s.Plan(drain=("b",))
 
 
+def test_several_on_a_cordoned_node_are_replaced_together() -> None:
+    """Somebody waits for the node: all replacements start at once, and each lets one of them drain when it is ready."""
+    pool = [proxy("a"), proxy("b", 5, evicted=True), proxy("c", 3, evicted=True)]
+    assert plan(*pool) == s.Plan(create=2)
+    assert plan(*pool, proxy("d"), starting("e")) == s.Plan(drain=("c",))
+    assert plan(*pool, proxy("d"), proxy("e")) == s.Plan(drain=("c", "b"))
+
+
+def test_a_primary_on_a_cordoned_node_hands_over_at_once() -> None:
+    """It does not wait for its replacement, as long as one that stays can take over."""
+    pool = [proxy("a", evicted=True), proxy("b", 5), proxy("c", evicted=True)]
+    assert plan(*pool) == s.Plan(create=2, hand_over_to="b")
+    assert plan(*pool[::2], desired=2) == s.Plan(create=2)
+
+
+def test_a_pod_deleted_by_hand_is_replaced_at_once() -> None:
+    """Its drain goes on for as long as any other: when that is over its deletion is cut short, once."""
+    since = NOW - SPEC.drain_timeout_seconds
+    pool = [proxy("a"), proxy("b"), draining("c", 4, terminating=True)]
+    assert plan(*pool) == s.Plan(create=1)
+    late = draining("c", 4, since=since, terminating=True)
+    assert plan(*pool[:2], late, proxy("d")) == s.Plan(delete=("c",))
+    assert plan(*pool[:2], msgspec.structs.replace(late, cut_short=True), proxy("d")) == s.Plan()
+
+
 def test_a_scale_down_in_the_middle_of_a_roll_takes_the_outdated_first() -> None:
     """And as many others as are too many; those that are not ready cost nothing."""
     pool = [proxy("a", 1), proxy("b", 5, current=False), proxy("c", 3), starting("d")]

@@ -41,6 +41,24 @@ def test_a_predecessors_calls_reduce_the_room() -> None:
     assert t.row(proxy, reading, "me", places=80, predecessors=[before, many]).room == 0
 
 
+@pytest.mark.parametrize(
+    ("facts", "leaving", "gone"),
+    [
+        ({}, False, False),
+        ({"draining_since": 1.0}, True, False),
+        ({"draining_since": 1.0, "terminating": True}, True, False),
+        ({"draining_since": 1.0, "terminating": True, "link": "lost"}, False, False),
+        ({"draining_since": 1.0, "terminating": True, "link": "lost", "ready": False}, False, True),
+        ({"draining_since": 1.0, "link": "lost", "ready": False}, True, False),
+        ({"draining_since": 1.0, "failed": True}, False, True),
+    ],
+)
+def test_a_deleted_proxy_leaves_until_nothing_is_heard_of_it(facts: dict[str, Any], leaving: bool, gone: bool) -> None:
+    """A pod that is deleted drains as long as its agent speaks; its calls are over when pod and link are both lost."""
+    proxy = a_proxy("p", **facts)
+    assert (proxy.leaving, proxy.gone) == (leaving, gone)
+
+
 @pytest.mark.parametrize(("room", "weight"), [(0, 1), (1, 1), (4, 1), (5, 2), (60, 15), (80, 20), (99, 20)])
 def test_the_weight_is_the_free_share_in_coarse_steps(room: int, weight: int) -> None:
     """Policy weighted prefers proxies with more room; the weight moves rarely."""

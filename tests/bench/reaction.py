@@ -288,9 +288,7 @@ class Operator:
     def writes(self) -> float:
         with urllib.request.urlopen(f"http://{self._address}:8080/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        return sum(
-            float(value) for value in re.findall(r"^switchboard_api_writes_total\{.*\} (\S+)$", text, re.MULTILINE)
-        )
+        return sum(float(value) for value in WRITES.findall(text))
 
     def over(self, seconds: float, simulators: Simulators) -> Spent:
         def read() -> tuple[float, float, float, float]:

@@ -9,7 +9,6 @@ restarts nothing. What is in the Pod is summed up in one hash (`template_hash`);
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import msgspec
 
@@ -91,10 +90,8 @@ def _pod_spec(pool: PoolRef, spec: PoolSpec) -> Manifest:
         "containers": [_kamailio(pool, spec)],
         "volumes": _volumes(pool),
         "tolerations": [_toleration("not-ready"), _toleration("unreachable")],
-        "topologySpreadConstraints": [
-            _spread(pool, "kubernetes.io/hostname"),
-            _spread(pool, "topology.kubernetes.io/zone"),
-        ],
+        "topologySpreadConstraints": [_over_nodes(pool)],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_over_zones(pool)]}},
     }
 
 
@@ -210,10 +207,19 @@ def _toleration(taint: str) -> Manifest:
     }
 
 
-def _spread(pool: PoolRef, topology: str) -> dict[str, Any]:
+def _over_nodes(pool: PoolRef) -> Manifest:
     return {
         "maxSkew": 1,
-        "topologyKey": topology,
+        "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": {names.POOL_LABEL: pool.name}},
     }
+
+
+def _over_zones(pool: PoolRef) -> Manifest:
+    """No spread constraint: where nodes have no zone, the scheduler would ignore the one over nodes along with it."""
+    term = {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "labelSelector": {"matchLabels": {names.POOL_LABEL: pool.name}},
+    }
+    return {"weight": 100, "podAffinityTerm": term}

@@ -127,11 +127,11 @@ def test_probes_ask_the_agent(pod: dict[str, Any]) -> None:
 
 
 def test_proxies_spread_and_leave_a_lost_node_soon(pod: dict[str, Any]) -> None:
-    """Proxies of a pool go to different nodes where they can; one on a lost node is replaced after 30 s, not 300."""
-    assert {one["topologyKey"] for one in pod["spec"]["topologySpreadConstraints"]} == {
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-    }
+    """Proxies go to different nodes and zones where they can; one on a lost node is replaced after 30 s, not 300."""
+    (nodes,) = pod["spec"]["topologySpreadConstraints"]
+    assert (nodes["topologyKey"], nodes["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    (zones,) = pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert zones["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
     assert {(one["key"], one["tolerationSeconds"]) for one in pod["spec"]["tolerations"]} == {
         ("node.kubernetes.io/not-ready", 30),
         ("node.kubernetes.io/unreachable", 30),

@@ -44,6 +44,8 @@ async def beat(api: Api, name: str) -> None:
         except ApiError as error:
             log.warning("%s", error)
             await asyncio.sleep(1.0)
+            if error.status == 404:  # somebody has deleted the node
+                await register(api, name)
         else:
             await asyncio.sleep(RENEW_SECONDS)
 

@@ -40,7 +40,7 @@ async def test_a_drained_node_loses_no_call(pool: Pool) -> None:
 async def test_a_dead_nodes_proxy_is_replaced_and_its_calls_are_told(pool: Pool) -> None:
     """A node dies without a word: its proxy is replaced, and exactly the calls that were on it are told to be lost."""
     with two_nodes() as node:
-        pool.apply(replicas=2, assignment={"policy": "least"})
+        pool.apply(replicas=2, assignment={"policy": "least"}, media={"enabled": False})
         await pool.ready(2)
         where = await nodes_of(pool)
         assert len(set(where.values())) == 2, "spread over both nodes by default"

@@ -53,6 +53,7 @@ def test_bound_to_namespaces_there_are_no_rights_in_the_cluster() -> None:
     rules = objects[POOLS_ROLE]["rules"]
     assert [
         *rules,
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["list", "watch"]},
     ] == everywhere
     assert objects["RoleBinding/edge/switchboard-operator-pools"]["subjects"][0]["namespace"] == "switchboard"

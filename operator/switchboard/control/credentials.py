@@ -10,7 +10,6 @@ import logging
 import secrets
 from base64 import b64decode
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -87,13 +86,6 @@ async def ensure_secrets(
     _tell_expiry(pool, authority=authorities.signing, agent=agent, operator=operator)
     source = f"Secret {pool.namespace}/{names.operator_tls(pool)}"
     return Credentials(operator.certificate, operator.key, authorities.bundle(), source)
-
-
-def forget_expiry(pool: PoolRef) -> None:
-    """The pool is not ours any more: what was told about its certificates would go stale."""
-    for kind in ("authority", "agent", "operator"):
-        with suppress(KeyError):
-            CERTIFICATE_EXPIRY.remove(pool.namespace, pool.name, kind)
 
 
 def _tell_expiry(pool: PoolRef, **pairs: KeyPair) -> None:

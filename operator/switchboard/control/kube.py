@@ -24,7 +24,7 @@ from switchboard.resources.names import FIELD_MANAGER
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 300  # a watch is asked to end after this
-REQUEST_SECONDS = 10.0  # no request of ours is large; a hung one must not outlast the Lease
+REQUEST_SECONDS = 10.0  # no request of ours is large; the Lease's have a shorter limit of their own
 
 WRITES = Counter("switchboard_api_writes", "Writes to the Kubernetes API.", ["verb", "kind"])
 

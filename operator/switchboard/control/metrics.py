@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
@@ -33,7 +34,21 @@ CERTIFICATE_EXPIRY = Gauge(
     "When a pool's certificate expires; it is renewed after two thirds of its life.",
     [*POOL, "certificate"],
 )
+CERTIFICATES = ("authority", "agent", "operator")
 LEADING = Gauge("switchboard_leading", "1 while this operator holds the Lease.")
+
+
+@contextmanager
+def telling(namespace: str, pool: str) -> Iterator[None]:
+    """While a pool is looked after its figures are there, counts from 0 on, or the first loss would be no increase."""
+    CALLS_LOST.labels(namespace, pool)
+    try:
+        yield
+    finally:
+        CALLS_LOST.remove(namespace, pool)
+        for certificate in CERTIFICATES:
+            with suppress(KeyError):  # never told
+                CERTIFICATE_EXPIRY.remove(namespace, pool, certificate)
 
 
 class Figure(NamedTuple):

@@ -11,17 +11,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 import aiohttp
 import msgspec
 
 from switchboard.control.accept import Accepted, accept, build_kept
-from switchboard.control.credentials import ensure_secrets, forget_expiry
+from switchboard.control.credentials import ensure_secrets
 from switchboard.control.dispatch import Dispatcher
 from switchboard.control.entry import Entry
 from switchboard.control.fleet import Fleet
 from switchboard.control.kube import Kube, KubeError, Object
-from switchboard.control.metrics import RECONCILE_SECONDS, RECONCILES
+from switchboard.control.metrics import RECONCILE_SECONDS, RECONCILES, telling
 from switchboard.control.nodes import Nodes
 from switchboard.control.observed import Observed, PodView, PoolKey
 from switchboard.control.owned import Id, Owned
@@ -107,16 +108,13 @@ class PoolController:
 
     async def run(self) -> None:
         about(namespace=self._pool.namespace, pool=self._pool.name)
-        try:
+        with telling(*self._key), closing(self.fleet):
             async with asyncio.TaskGroup() as tasks:
                 loops = (Dispatcher(self.fleet).run(), self._recorder.run(), self._keep_primary())
                 beside = [tasks.create_task(loop) for loop in loops]
                 await self._reconcile_while_there()
                 for task in beside:
                     task.cancel()
-        finally:
-            self.fleet.close()
-            forget_expiry(self._pool)
         logger.info("%s/%s: gone", *self._key)
 
     async def _reconcile_while_there(self) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from switchboard.agent.metrics import Metrics
 from switchboard.control import kube
-from switchboard.control.metrics import families
+from switchboard.control.metrics import CERTIFICATE_EXPIRY, families, telling
 from switchboard.link.messages import Report
 from switchboard.pool.conditions import Observed, status
 from tests.unit.pool.build import a_proxy, a_spec
@@ -110,6 +110,14 @@ def test_a_pools_figures_are_those_of_its_status() -> None:
         'switchboard_pool_max_proxies{namespace="voice",pool="edge"} 9.0',
     ):
         assert line in text
+
+
+def test_lost_calls_are_counted_from_zero_while_a_pool_is_looked_after() -> None:
+    """The first lost call is an increase, so its alert fires; a pool that is gone leaves no figure behind."""
+    with telling("voice", "gone"):
+        CERTIFICATE_EXPIRY.labels("voice", "gone", "agent").set(1)
+        assert 'switchboard_calls_lost_total{namespace="voice",pool="gone"} 0.0' in generate_latest(REGISTRY).decode()
+    assert 'pool="gone"' not in generate_latest(REGISTRY).decode()
 
 
 def test_alerts_fire(tmp_path: Path) -> None:

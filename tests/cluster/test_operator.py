@@ -157,3 +157,24 @@ async def test_two_pools_side_by_side(make_pool: Callable[[str], Pool]) -> None:
     product.kubectl("delete", "vpp", "east", "--namespace", first.namespace)
     with second.pbx(), await second.call(calls=5, rate=10, hold_seconds=0.5) as load:
         assert load.wait(30).completed == 5, load.errors()
+
+
+async def test_an_image_that_is_nowhere_is_told(pool: Pool) -> None:
+    """A roll to an image that is nowhere says so and leaves the pool serving; put right, it is over."""
+    pool.apply(replicas=1)
+    await pool.ready(1)
+    before = set(await pool.pods())
+    await pool.patch(proxy={"image": "switchboard-proxy:nowhere"})
+
+    async def told() -> bool:
+        message: str = (await pool.condition("Reconciling")).get("message", "")
+        return "image switchboard-proxy:nowhere of container" in message
+
+    await until(told, "the condition names the image")
+    assert (await pool.condition("Ready"))["status"] == "True"
+    with pool.pbx(), await pool.call(calls=10, rate=10, hold_seconds=1) as load:
+        result = load.wait(30)
+    assert (result.offered, result.completed) == (10, 10), load.errors()
+    await pool.patch(proxy={"image": product.PROXY_IMAGE})
+    await pool.ready(1)
+    assert set(await pool.pods()) == before

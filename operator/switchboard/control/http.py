@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from switchboard.errors import ConfigurationError
+
 
 @asynccontextmanager
 async def serving(port: int, unhealthy: Callable[[], list[str]]) -> AsyncIterator[int]:
@@ -26,8 +28,11 @@ async def serving(port: int, unhealthy: Callable[[], list[str]]) -> AsyncIterato
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, port=port)
-        await site.start()
+        try:
+            await web.TCPSite(runner, port=port).start()
+        except OSError as error:
+            message = f"cannot listen on port {port}: {error.strerror}; set HTTP_PORT to a free one"
+            raise ConfigurationError(message) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

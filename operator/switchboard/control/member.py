@@ -71,6 +71,7 @@ class Member:
             current=pod.template == template,
             evicted=pod.evicted,
             failed=pod.failed,
+            waiting=pod.waiting,
             terminating=pod.deleting,
             cut_short=pod.deleting and pod.grace_seconds <= ENDED_GRACE_SECONDS,
             draining_since=None if since is None else now - waited,

@@ -14,6 +14,7 @@ from switchboard.resources import names
 PoolKey = tuple[str, str]  # namespace, name
 Store = Mapping[PoolKey, Iterable[Any]]
 
+MAX_WORDS = 200  # of what Kubernetes says, in a condition's message
 DRAINING_SINCE = f"{names.GROUP}/draining-since"  # annotation: a drain's time-out goes on after an operator's restart
 
 
@@ -38,6 +39,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     draining_since: datetime | None
     evicted: bool = False  # its node is cordoned
+    waiting: str = ""  # what keeps it from running; "": nothing, or just time
 
     @property
     def deleting(self) -> bool:
@@ -71,7 +73,27 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
             template=(metadata.get("labels") or {}).get(names.TEMPLATE_LABEL, ""),
             created=parse_time(metadata["creationTimestamp"]),
             draining_since=parse_time(annotations[DRAINING_SINCE]) if DRAINING_SINCE in annotations else None,
+            waiting=waiting(body),
         )
+
+
+def waiting(body: Mapping[str, Any]) -> str:
+    """Why a pod does not run, in words that stay the same from one attempt to the next; "" while it starts or runs."""
+    status = body.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return f"no node for it: {condition.get('message', '')[:MAX_WORDS]}"
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        held = (container.get("state") or {}).get("waiting") or {}
+        reason = held.get("reason") or "ContainerCreating"
+        if "Image" in reason:  # ErrImagePull and ImagePullBackOff take turns
+            return f"image {container['image']} of container {container['name']} cannot be had"
+        if reason == "CrashLoopBackOff":
+            code = ((container.get("lastState") or {}).get("terminated") or {}).get("exitCode", "unknown")
+            return f"container {container['name']} ends again and again, with exit code {code}"
+        if reason not in {"ContainerCreating", "PodInitializing"}:
+            return f"container {container['name']}: {reason}: {held.get('message', '')[:MAX_WORDS]}"
+    return ""
 
 
 class Observed(msgspec.Struct, frozen=True):

@@ -170,7 +170,7 @@ def _reconciling(observed: Observed, progress: Problem | None) -> Verdict:
     if observed.spec.suspend:
         return "Reconciling", False, "Suspended", "spec.suspend is true: proxies are neither started nor stopped."
     if progress is not None:
-        return "Reconciling", True, progress.reason, progress.message
+        return "Reconciling", True, progress.reason, progress.message + _held_up(observed.proxies)
     return "Reconciling", False, "Reconciled", "The pool is as its spec asks."
 
 
@@ -187,6 +187,12 @@ def _progress(observed: Observed, active: Sequence[Proxy]) -> Problem | None:
         return Problem("ProxiesNotReady", f"Not ready: {_names(unready)}.")
     leaving = [proxy for proxy in observed.proxies if proxy.leaving]
     return Problem("Draining", f"Waiting for the calls of {_names(leaving)} to end.") if leaving else None
+
+
+def _held_up(proxies: Iterable[Proxy]) -> str:
+    """What keeps the first of those that do not run from running: with the same template it is the same for all."""
+    held = next((proxy for proxy in in_order(proxies) if proxy.waiting and proxy.alive), None)
+    return f" {held.name}: {held.waiting}." if held is not None else ""
 
 
 def _stalled(observed: Observed) -> Verdict:

@@ -70,6 +70,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     current: bool = True  # made from the pool's present template
     evicted: bool = False  # its node is cordoned or its eviction was refused: it has to leave
     failed: bool = False  # its pod has ended or cannot run any more
+    waiting: str = ""  # what keeps its pod from running, in words
     terminating: bool = False  # its pod is being deleted
     cut_short: bool = False  # with no more time than an ended drain needs
     draining_since: float | None = None  # on the clock of `now`; a pod that is deleted drains, too; None: it stays

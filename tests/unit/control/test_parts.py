@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import kopf
@@ -11,6 +12,7 @@ import pytest
 from switchboard.control import handlers
 from switchboard.control.accept import accept, build_kept
 from switchboard.control.handlers import build_registry
+from switchboard.control.http import serving
 from switchboard.control.kube import path
 from switchboard.control.lease import is_free
 from switchboard.control.manager import Manager
@@ -245,3 +247,12 @@ async def test_health_names_the_pool_whose_reconciles_fail() -> None:
     assert controllers.manager.unhealthy() == []
     leading.cancel()
     await asyncio.gather(leading, return_exceptions=True)
+
+
+async def test_a_port_in_use_is_named() -> None:
+    """The operator's own HTTP port is another's: one line says which, and what to do."""
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"cannot listen on port {port}: .*; set HTTP_PORT"):
+            async with serving(port, list):
+                pass

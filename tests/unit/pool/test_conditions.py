@@ -152,6 +152,15 @@ def test_draining_names_who_goes() -> None:
     )
 
 
+def test_what_holds_a_proxy_up_is_told() -> None:
+    """In the words of its pod, whatever the pool is waiting for."""
+    held = unreported(a_proxy("b", ready=False, waiting="image nil of container kamailio cannot be had"))
+    told_so = " b: image nil of container kamailio cannot be had."
+    assert told(observed(a_proxy("a"), held), "Reconciling")[2] == "Not ready: b." + told_so
+    rolling = observed(a_proxy("a", current=False), held, desired=1)
+    assert told(rolling, "Reconciling")[2] == "2 of 1 proxies are there." + told_so
+
+
 @pytest.mark.parametrize(
     ("facts", "reason", "message"),
     [

@@ -60,7 +60,8 @@ function M.new(get, inc, dec)
     return row.room - pending
   end
 
-  -- Assigns one call to the row under tick `now`; false, and nothing is counted, when it has no place left.
+  -- Assigns one call to the row under tick `now`; false, and nothing is counted, when it has no place left. Route TAKE does
+  -- the same for a row that this function has been used on under the same tick and level.
   function self.take(row, now)
     if not usable(row, now) then return false end
     local mine = inc(row.this)

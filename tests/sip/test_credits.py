@@ -25,6 +25,29 @@ async def test_counted_on_both_sides(pool: Pool, alice: Phone, pbx: Phone, mode:
     assert member.control.dump("rcv") == {f"{pool.primary.id}:{TICK}": "3"}
 
 
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_workers_follow_what_changes(pool: Pool, alice: Phone, pbx: Phone, mode: str) -> None:
+    """A tick or a table that is in effect holds for the next call, whichever SIP worker takes it."""
+    pool.set(mode=mode)
+    first, second = pool.members
+    calls = 16  # several for each worker
+
+    async def call() -> None:
+        for _ in range(calls):
+            assert await (await alice.call(pool.uri)).bye() == 200
+
+    pool.table(0, 90, 90)
+    await call()
+    pool.set(tick=TICK + 1)
+    await call()
+    assigned = {f"{first.id}:{TICK}": str(calls), f"{first.id}:{TICK + 1}": str(calls)}
+    assert pool.primary.control.dump("ast") == assigned
+    pool.table(0, 0, 90)
+    await call()
+    assert pool.primary.control.dump("ast") == assigned | {f"{second.id}:{TICK + 1}": str(calls)}
+    assert pool.count("refused") == 0
+
+
 async def test_stops_at_the_room(pool: Pool, alice: Phone) -> None:
     """The primary assigns no more calls than there is room for, though no report has told it of any of them."""
     pool.set(mode="redirect")

@@ -247,6 +247,7 @@ class Proxy:
         """Run-time settings: keys of the htable ctl."""
         for key, value in settings.items():
             self.control.set("ctl", key, value)
+        self._announce()
 
     def admit(self, places: int) -> None:
         """Room for that many calls at once."""
@@ -267,6 +268,11 @@ class Proxy:
         self.control.set("rt", f"l{version}.0", levels)
         self.control.set("rt", f"i{version}", f"{version}:1:{version}:1")
         self.control.set("rt", "ver", version)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Workers read anew what they keep of the state."""
+        self.control.set("ctl", "gen", str(time.time_ns()))
 
     def count(self, name: str) -> int:
         """A counter of the htable cnt since the last reset."""

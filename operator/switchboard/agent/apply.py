@@ -179,6 +179,8 @@ class Applier:
         if wanted.settings is not None and self._admitted is not None and not self.open:
             await self._kamailio.set({("ctl", "ready"): 1})
             self.open = True
+        # Last: at a value that it never had, SIP workers read anew what they keep.
+        await self._kamailio.set({("ctl", "gen"): str(time.time_ns())})
 
     async def _write_table(self, wanted: Wanted) -> None:
         if self._blobs is None:

@@ -143,6 +143,7 @@ function vp_state()
   local function flag(name, value) pv.seti("$var(" .. name .. ")", value and 1 or 0) end
   flag("ready", get("ctl", "ready") == 1)
   flag("primary", get("ctl", "role") == "primary")
+  pv.seti("$var(gateways)", pvget("$shtcn(gw=>~~.*)"))
   flag("asking", get("ctl", "asked") ~= get("ctl", "prev"))
   pvset("$var(mode)", get("ctl", "mode"))
   pvset("$var(key)", get("ctl", "key"))

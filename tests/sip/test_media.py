@@ -127,6 +127,24 @@ async def test_rtpengine_fails(pool: Pool, alice: Phone, pbx: Phone, failure: st
         await idle(*pool.proxies)
 
 
+async def test_rtpengine_comes_back(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A proxy whose rtpengine alone was restarted takes calls again, the first one of every SIP worker included."""
+    calls = 12  # several for each worker
+    pool.table(0, 100, 100)
+    serving = pool.members[0]
+    with broken_media(serving, crashed=True):
+        for _ in range(calls):
+            serving.control("htable.flush", "brk")  # so that the next worker finds out, too
+            assert await (await alice.call(pool.uri)).bye() == 200
+        assert {incoming.served_by for incoming in pbx.incoming} == {pool.members[1].ip}
+        serving.start_media()
+        serving.control("htable.flush", "brk")
+        for _ in range(calls):
+            assert await (await alice.call(pool.uri)).bye() == 200
+        assert {incoming.served_by for incoming in pbx.incoming[calls:]} == {serving.ip}
+        await idle(*pool.proxies)
+
+
 async def test_rtpengine_crashes_during_a_call(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A call whose rtpengine crashes can still be ended properly, and its place is given back."""
     pool.table(0, 100)

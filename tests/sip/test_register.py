@@ -72,6 +72,26 @@ async def test_called_back(pool: Pool, pbx: Phone, protocol: Protocol, mode: str
     await idle(*pool.proxies)
 
 
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_called_back_when_full(pool: Pool, pbx: Phone, protocol: Protocol, mode: str) -> None:
+    """A call to a client whose proxy is full is served by another one, and reaches the client over its own flow."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    async with Phone.at(f"{CLIENTS}.8", protocol=protocol) as bob:
+        assert (await register(bob, pool)).message.status == 200
+        path = pbx.requests("REGISTER")[0].message.all("Path")
+        full, other = pool.members
+        full.admit(0)
+        pool.table(0, 5, 5)
+        call = await pbx.call(bob.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path])
+        assert call.status == 200
+        assert {ip for ip, _ in streams(call.remote_sdp).values()} == {other.ip}
+        assert [proxy.count("admitted") for proxy in pool.proxies] == [0, 0, 1]
+        assert await bob.incoming[0].bye() == 200
+    await idle(*pool.proxies)
+
+
 async def test_refusal(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """The registrar's challenge reaches the client, with what it needs to answer it."""
     pool.table(0, 5)

@@ -85,6 +85,11 @@ class Calling:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def over(self) -> bool:
+        """Whether the last call has been placed."""
+        return time.monotonic() > self.started + self._last
+
     def placed(self) -> None:
         """Returns when the last call has been placed and its outcome must be known."""
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +31,10 @@ HOLD_SECONDS = 4.0
 RING_SECONDS = 0.5  # so that some attempts are ringing when their primary dies
 BEFORE_SECONDS = 5.0
 AFTER_SECONDS = 10.0
+CHANGING_CALLS = 10_000
+CHANGING_RATE = 60.0  # one proxy alone has room for what is up at that rate
+CHANGES = (("scale-down", 1), ("scale-up", 3), ("rolling change", 3))
+CHANGED_SECONDS = 120.0
 KILL_GOALS = {50: 2.0, 1000: 3.0}  # kube-proxy's minSyncPeriod in ms → seconds
 HANDOVER_GOAL = 100.0
 MILLISECONDS = 1000
@@ -43,8 +50,8 @@ def measure(context: Context) -> Iterator[Row]:
     with _ready(context, "shift", replicas=3, ring_seconds=0.0) as (pool, prefix):
         context.say("planned hand-over")
         yield from _handed_over(pool, prefix)
-        context.say("scale-down under load")
-        yield from _shrunk(context, pool, prefix)
+        context.say("scale-down, scale-up and rolling change under load")
+        yield from _changing(context, pool, prefix)
 
 
 def _killed(pool: Pool, prefix: Sequence[str], sync: int) -> Iterator[Row]:
@@ -135,14 +142,37 @@ def _handed_over(pool: Pool, prefix: Sequence[str]) -> Iterator[Row]:
     yield _lost("hand-over", "planned hand-over: calls failed or lost", records)
 
 
-def _shrunk(context: Context, pool: Pool, prefix: Sequence[str]) -> Iterator[Row]:
+def _changing(context: Context, pool: Pool, prefix: Sequence[str]) -> Iterator[Row]:
+    """Scale-down, scale-up and a rolling change, one after the other, for as long as the calls are placed."""
     wait_ready("shift", 3)
-    seconds = 8.0 if context.quick else 25.0
-    with calling.calling((pool.service, 5060), (CALLER, 7301), _calls(seconds), prefix) as caller:
-        time.sleep(seconds / 3)  # load before the event
-        product.kubectl("patch", "vpp", "shift", "--type=merge", "-p", json.dumps({"spec": {"replicas": 1}}))
+    count = 600 if context.quick else CHANGING_CALLS
+    made: Counter[str] = Counter()
+    with calling.calling(
+        (pool.service, 5060), (CALLER, 7301), _calls(count / CHANGING_RATE, CHANGING_RATE), prefix
+    ) as caller:
+        for number, (what, replicas) in enumerate(itertools.cycle(CHANGES)):
+            before = set(pod_addresses("shift"))
+            spec: dict[str, Any] = {"replicas": replicas}
+            if what == "rolling change":
+                spec["proxy"] = {"podTemplate": {"metadata": {"annotations": {"example.com/roll": str(number)}}}}
+            product.kubectl("patch", "vpp", "shift", "--type=merge", "-p", json.dumps({"spec": spec}))
+            wait_for(
+                functools.partial(_changed, replicas, before if "proxy" in spec else set()),
+                CHANGED_SECONDS,
+                f"the {what} to end",
+            )
+            made[what] += 1
+            if caller.over:
+                break
         records = caller.finish()
-    yield _lost("scale-down", "scale-down from 3 to 1 under load: calls failed or lost", records)
+    changes = ", ".join(f"{times} x {what}" for what, times in made.items())
+    yield _lost("scale-down", f"{changes}, under load: calls failed or lost", records)
+
+
+def _changed(replicas: int, replaced: set[str]) -> bool:
+    """Whether the pool has that many pods, none of them from `replaced`."""
+    pods = pod_addresses("shift").keys()
+    return len(pods) == replicas and not replaced & pods
 
 
 def _lost(group: str, what: str, records: Sequence[Record]) -> Row:
@@ -152,8 +182,8 @@ def _lost(group: str, what: str, records: Sequence[Record]) -> Row:
     return Row(group=group, what=what, goal=Goal(0, "calls"), value=failed + lost, note=note)
 
 
-def _calls(seconds: float) -> list[Planned]:
-    return [Planned(number / RATE, HOLD_SECONDS) for number in range(int(seconds * RATE))]
+def _calls(seconds: float, rate: float = RATE) -> list[Planned]:
+    return [Planned(number / rate, HOLD_SECONDS) for number in range(int(seconds * rate))]
 
 
 def _primary(pool: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from e2e.demo.watch import Watch
 from switchboard.link.messages import Report
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
 from tests.tools.sessions import Call
 from tests.tools.sip import Phone
+from tests.tools.wait import until
 
 PLACES = 3  # per proxy: 60 % of 5 calls
 SPEC = {"threshold": "60%", "capacity": {"calls": 5}}

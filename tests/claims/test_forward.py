@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.claims.exchange import PLACES, Exchange
-from tests.cluster.world import until
 from tests.tools import message as sip
+from tests.tools.wait import until
 
 
 async def test_c06_forwarded_with_identity(exchange: Exchange) -> None:

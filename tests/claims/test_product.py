@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from e2e import product
 from tests.claims.exchange import PLACES, Exchange
-from tests.cluster.world import gone, until
+from tests.cluster.world import gone
 from tests.tools.rtp import Media
 from tests.tools.sessions import Incoming
+from tests.tools.wait import until
 
 
 async def test_c19_voice_and_video(exchange: Exchange) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 
 from tests.claims.exchange import Exchange
-from tests.cluster.world import until
+from tests.tools.wait import until
 
 
 async def test_c07_periodically(exchange: Exchange) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
+from tests.tools.wait import until
 
 
 async def test_apply_gives_a_working_pool(pool: Pool) -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 from e2e import product
 from switchboard.resources import names
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
+from tests.tools.wait import until
 
 
 async def test_a_pool_grows_and_shrinks_with_its_calls(pool: Pool) -> None:

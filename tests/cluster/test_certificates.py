@@ -16,7 +16,8 @@ from switchboard.resources import certificates
 from switchboard.resources.certificates import Authorities, Term
 from switchboard.resources.names import PoolRef
 from switchboard.resources.secrets import build_agent_tls, build_authority, build_operator_tls
-from tests.cluster.world import Pool, holder, until
+from tests.cluster.world import Pool, holder
+from tests.tools.wait import until
 
 
 @pytest.fixture

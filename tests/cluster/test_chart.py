@@ -9,7 +9,8 @@ import pytest
 
 from e2e import product
 from tests.cluster.helm import RELEASE, add_image, install, package, run_helm
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
+from tests.tools.wait import until
 
 NEXT_IMAGE = "switchboard-operator:next"
 

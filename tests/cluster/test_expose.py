@@ -7,8 +7,9 @@ from typing import Any
 from e2e import product
 from e2e.embedded.network import NODE, add_host
 from switchboard.control.kube import Object
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
 from tests.tools.sipp import caller
+from tests.tools.wait import until
 
 LOAD_BALANCER = "198.18.254.7"
 

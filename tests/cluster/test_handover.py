@@ -7,8 +7,8 @@ import asyncio
 from e2e import product
 from tests.claims.conftest import address, exchange
 from tests.claims.exchange import Exchange
-from tests.cluster.world import until
 from tests.tools import answers
+from tests.tools.wait import until
 
 __all__ = ["address", "exchange"]  # the claims' fixtures, used here too
 

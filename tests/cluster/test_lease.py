@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from switchboard.control.kube import Kube
 from switchboard.control.lease import API_VERSION, KIND, TERM_EPOCH, Lease
-from tests.cluster.world import until
+from tests.tools.wait import until
 
 DURATION_SECONDS = 2.0
 

@@ -8,7 +8,8 @@ from e2e import product
 from e2e.embedded.cluster import Cluster
 from e2e.embedded.components import NODE_NAME
 from switchboard.resources import names
-from tests.cluster.world import Pool, two_nodes, until
+from tests.cluster.world import Pool, two_nodes
+from tests.tools.wait import until
 
 
 async def nodes_of(pool: Pool) -> dict[str, str]:

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 
 from e2e import product
-from tests.cluster.world import Pool, holder, kill_container, no_operator, until
+from e2e.embedded import faults
+from tests.cluster.world import Pool, holder, no_operator
+from tests.tools.wait import until
 
 
 async def test_a_second_operator_waits_and_takes_over(pool: Pool) -> None:
@@ -41,7 +43,7 @@ async def test_a_killed_operator_is_back_and_changes_nothing(pool: Pool) -> None
     await pool.ready(2)
     entry, pods = await pool.entry(), set(await pool.pods())
     with pool.pbx(), await pool.call(calls=300, rate=10, hold_seconds=1) as load:
-        kill_container(product.NAMESPACE, await holder(pool.kube), "operator")
+        faults.kill_pod(product.NAMESPACE, await holder(pool.kube), "operator")
         await pool.patch(replicas=3)
         await pool.ready(3)
         result = load.wait(60)
@@ -60,7 +62,7 @@ async def test_a_killed_operator_is_followed_within_five_seconds(pool: Pool) -> 
         return int((lease or {"spec": {}})["spec"].get("leaseTransitions", 0))
 
     before = await term()
-    kill_container(product.NAMESPACE, await holder(pool.kube), "operator")
+    faults.kill_pod(product.NAMESPACE, await holder(pool.kube), "operator")
     began = time.monotonic()
 
     async def taken_over() -> bool:
@@ -114,7 +116,7 @@ async def test_a_wrong_spec_keeps_the_pool_running(pool: Pool) -> None:
         return "SpecRejected" in await pool.reasons()
 
     await until(told, "the Event", within=10)
-    kill_container(product.NAMESPACE, await holder(pool.kube), "operator")
+    faults.kill_pod(product.NAMESPACE, await holder(pool.kube), "operator")
     pods = set(await pool.pods())
     with pool.pbx(), await pool.call(calls=20, rate=20, hold_seconds=5) as load:
         result = load.wait(40)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from e2e import product
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
+from tests.tools.wait import until
 
 REFUSED = {
     "": ["configmaps", "secrets", "services", "serviceaccounts", "pods"],

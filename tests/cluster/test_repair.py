@@ -7,7 +7,8 @@ import pytest
 from e2e import product
 from switchboard.control.kube import Object
 from switchboard.control.owned import covers
-from tests.cluster.world import Pool, gone, until
+from tests.cluster.world import Pool, gone
+from tests.tools.wait import until
 
 OWNED = [
     ("v1", "Service", "edge"),

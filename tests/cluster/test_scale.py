@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.cluster.world import Pool, until
+from tests.cluster.world import Pool
+from tests.tools.wait import until
 
 
 async def test_scale_up_and_down_loses_no_call(pool: Pool) -> None:

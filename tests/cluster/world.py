@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import os
-import signal
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from e2e import product
+from e2e.embedded import faults
 from e2e.embedded.cluster import Cluster
 from e2e.embedded.components import NODE_NAME
 from e2e.embedded.network import add_host
@@ -21,21 +18,12 @@ from switchboard.control.kube import Kube, KubeError, Object
 from switchboard.resources import names
 from switchboard.resources.names import PoolRef
 from tests.tools.sipp import Sipp, answerer, caller
+from tests.tools.wait import until
 
-POLL_SECONDS = 0.1
 READY_SECONDS = 60
 PBX = "198.18.200.1"
 
 _clients = itertools.count(10)
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str, within: float = 30) -> Any:
-    """What the condition gave as soon as that is true; an AssertionError that says what was waited for, otherwise."""
-    deadline = time.monotonic() + within
-    while not (outcome := await condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        await asyncio.sleep(POLL_SECONDS)
-    return outcome
 
 
 class Pool:
@@ -142,13 +130,8 @@ class Pool:
     # by its processes
 
     def kill(self, pod: str, container: str) -> None:
-        """SIGKILL to a container's main process; the node starts it again."""
-        kill_container(self.namespace, pod, container)
-
-
-def kill_container(namespace: str, pod: str, container: str) -> None:
-    record = Path(os.environ["SWITCHBOARD_CLUSTER"]) / "pods" / f"{namespace}_{pod}" / f"{container}.pid"
-    os.kill(int(record.read_text()), signal.SIGKILL)
+        """SIGKILL to a container's processes; the node starts it again."""
+        faults.kill_pod(self.namespace, pod, container)
 
 
 @contextmanager

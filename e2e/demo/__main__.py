@@ -17,8 +17,8 @@ from e2e.demo.load import MEDIA_PBX, PBX, Callers
 from e2e.demo.switch import kill_operator, kill_proxy, time_to_answer
 from e2e.demo.view import View
 from e2e.demo.watch import Watch
-from e2e.embedded.waiting import wait_for_async
 from tests.tools.sipp import Sipp
+from tests.tools.wait import until
 
 POOL = "edge"
 THRESHOLD = 0.8
@@ -41,7 +41,7 @@ class Demo:
         self.say(f"kubectl apply: VoipProxyPool {POOL}: 3 proxies of {CAPACITY_CALLS} calls, threshold {THRESHOLD:.0%}")
         service = await self.apply_pool()
         async with self.watching(), Callers(service) as callers:
-            await wait_for_async(self.every_proxy_answers, READY_SECONDS, "every proxy to answer")
+            await until(self.every_proxy_answers, "every proxy to answer", READY_SECONDS)
             with self.view:
                 await self.forward(callers)
                 await self.overload(callers)

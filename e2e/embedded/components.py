@@ -134,6 +134,12 @@ def stop(name: str, state: State) -> None:
     wait_for(lambda: not running(pid), 30.0, f"{name} (process {pid}) to end")
 
 
+def running_as(pid: int, state: State) -> str:
+    """The component whose process this is, or was; empty if none, or if that was stopped on purpose."""
+    described = {file.stem: json.loads(file.read_text()) for file in state.run("any").parent.glob("*.json")}
+    return next((name for name, each in described.items() if each["pid"] == pid), "")
+
+
 def running(pid: int) -> bool:
     """Whether a process exists and is not merely waiting to be collected."""
     try:

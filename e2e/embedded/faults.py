@@ -1,7 +1,10 @@
 """Ways to hurt the cluster that this process runs in, for tests and demonstrations."""
 
+import subprocess
+import sys
+
 from e2e.embedded import components
-from e2e.embedded.errors import EmbeddedError
+from e2e.embedded.errors import ComponentError, EmbeddedError
 from e2e.embedded.node.process import kill_container
 from e2e.embedded.state import State
 
@@ -25,5 +28,22 @@ def stop(component: str) -> None:
 
 
 def start(component: str) -> None:
-    """Starts it again and waits until it is ready."""
-    components.restart(component, State.current())
+    """Starts it again and waits until it is ready.
+
+    That is done by a process that ends then, which leaves the component to the cluster's first process: that tells when
+    the component ends by itself.
+    """
+    command = [*components.python("e2e.embedded.faults"), component]
+    started = subprocess.run(command, capture_output=True, text=True, check=False)
+    if started.returncode:
+        raise ComponentError(started.stderr.strip())
+
+
+def main() -> int:
+    """What `start` runs: with the component's name."""
+    try:
+        components.restart(sys.argv[1], State.current())
+    except EmbeddedError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0

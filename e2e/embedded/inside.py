@@ -7,7 +7,6 @@ left there who waits for it.
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -31,7 +30,6 @@ class Init:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._names: dict[int, str] = {}  # process id: component
         self._command: subprocess.Popen[bytes] | None = None
 
     def start(self, binaries: Path) -> None:
@@ -43,7 +41,6 @@ class Init:
             started = [(component, components.start(component, state)) for component in group]
             for component, pid in started:
                 components.await_ready(component, pid, state)
-                self._names[pid] = component.name
 
     def run(self, command: list[str]) -> int:
         """COMMAND's exit status, when it has ended; without a command: runs until it is told to end."""
@@ -58,13 +55,9 @@ class Init:
             if self._command is not None and pid == self._command.pid:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            if pid in self._names:
-                self._report(self._names.pop(pid), pid, os.waitstatus_to_exitcode(status))
-
-    def _report(self, name: str, pid: int, status: int) -> None:
-        described = json.loads(self._state.run(name).read_text())
-        if described["pid"] == pid:  # else somebody stopped it on purpose
-            print(f"embedded: {components.ended(name, status, self._state)}", file=sys.stderr, flush=True)
+            if name := components.running_as(pid, self._state):
+                said = components.ended(name, os.waitstatus_to_exitcode(status), self._state)
+                print(f"embedded: {said}", file=sys.stderr, flush=True)
 
     def end(self, number: int, _frame: FrameType | None) -> None:
         """A signal handler: COMMAND is asked to end; without one, this is the end."""

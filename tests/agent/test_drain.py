@@ -47,7 +47,7 @@ async def test_prestop_waits_for_the_last_call(pod: Pod, operator: Operator) -> 
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
         helper = await prestop(pod, "--wait")
-        await operator.hears(lambda report: report.draining, within=5)
+        await operator.hears(lambda report: report.draining)
         await operator.drain(draining=False)
         assert pod.proxy.control.number("ctl", "drain") == 1
         assert helper.returncode is None
@@ -61,7 +61,7 @@ async def test_prestop_waits_for_a_bye_that_comes_again(pod: Pod, operator: Oper
     async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         helper = await prestop(pod, "--wait")
-        await operator.hears(lambda report: report.draining, within=5)
+        await operator.hears(lambda report: report.draining)
         assert await call.bye() == 200
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(helper.wait(), T1_SECONDS)
@@ -81,7 +81,7 @@ async def test_prestop_waits_for_ringing_calls_that_were_forwarded(pod: Pod, ope
         call = await alice.dial(f"sip:bob@{pod.address}:5060")
         await call.ringing()
         helper = await prestop(pod, "--wait")
-        await operator.hears(lambda report: report.draining, within=5)
+        await operator.hears(lambda report: report.draining)
         answer.set()
         assert await call.result() == 200
         assert helper.returncode is None
@@ -94,7 +94,7 @@ async def test_prestop_of_the_primary_waits_for_the_hand_over(pod: Pod, operator
     await operator.configure(settings())
     await operator.role("primary")
     helper = await prestop(pod, "--wait")
-    await operator.hears(lambda report: report.draining, within=5)
+    await operator.hears(lambda report: report.draining)
     assert helper.returncode is None
     await operator.role("member", primary="sip:127.0.0.9:5060")
     assert await asyncio.wait_for(helper.wait(), 10) == 0

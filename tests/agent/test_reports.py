@@ -40,13 +40,13 @@ async def test_a_call_is_reported_at_once(pod: Pod, operator: Operator) -> None:
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
         answered = time.monotonic()
-        report = await operator.hears(lambda report: report.calls == 1, within=2)
+        report = await operator.hears(lambda report: report.calls == 1)
         assert time.monotonic() - answered < 0.3  # 50 ms sampling; the rest is for a busy machine
         assert report.room == 9
         assert report.admitted == 1
         assert report.over_threshold == 0
         await call.bye()
-        await operator.hears(lambda report: report.calls == 0 and report.admitted == 1, within=2)
+        await operator.hears(lambda report: report.calls == 0 and report.admitted == 1)
         assert "change" in {report.reason for report in operator.reports}
 
 
@@ -56,11 +56,11 @@ async def test_the_last_place_and_the_first_one_back(pod: Pod, operator: Operato
     async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         one = await alice.call(f"sip:bob@{pod.address}:5060")
         two = await alice.call(f"sip:bob@{pod.address}:5060")
-        full = await operator.hears(lambda report: report.room == 0, within=2)
+        full = await operator.hears(lambda report: report.room == 0)
         assert full.reason == "threshold"
         assert full.workload >= 0.8
         await two.bye()
-        free = await operator.hears(lambda report: report.room == 1 and report.admitted == 2, within=2)
+        free = await operator.hears(lambda report: report.room == 1 and report.admitted == 2)
         assert free.reason == "threshold"
         await one.bye()
 
@@ -71,10 +71,10 @@ async def test_a_lower_threshold_is_reported_and_holds(pod: Pod, operator: Opera
     async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
-        await operator.hears(lambda report: report.calls == 1, within=2)
+        await operator.hears(lambda report: report.calls == 1)
         await operator.configure(settings(calls=1, target=f"sip:{PBX}:5060"))
         assert pod.proxy.control.number("ctl", "ceiling") == 1
-        report = await operator.hears(lambda report: report.room == 0, within=2)
+        report = await operator.hears(lambda report: report.room == 0)
         assert report.calls == 1
         await call.bye()
 
@@ -89,12 +89,12 @@ async def test_who_assigned_and_who_received(operator: Operator, pod: Pod) -> No
     async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{pod.address}:5060")
         assert call.status == 200
-        report = await operator.hears(lambda report: report.assigned.get(proxy), within=3)
+        report = await operator.hears(lambda report: report.assigned.get(proxy))
         assert report.assigned == {proxy: {7: 1}}
         assert report.assigned_total == 1
-        report = await operator.hears(lambda report: report.received.get(proxy), within=3)
+        report = await operator.hears(lambda report: report.received.get(proxy))
         assert report.received == {proxy: {7: 1}}
-        await operator.hears(lambda report: report.seq > operator.reports[-1].seq - 1 and not report.assigned, within=3)
+        await operator.hears(lambda report: report.seq > operator.reports[-1].seq - 1 and not report.assigned)
         async with pod.linked() as newcomer:
             assert newcomer.reports[0].assigned == {proxy: {7: 1}}
         await call.bye()
@@ -110,7 +110,7 @@ async def test_cpu_of_the_proxy(operator: Operator, pod: Pod) -> None:
             pod.proxy.control("dlg.stats_active")
 
     working = asyncio.create_task(asyncio.to_thread(work))
-    report = await operator.hears(lambda report: report.cpu_cores > 0.02, within=5)
+    report = await operator.hears(lambda report: report.cpu_cores > 0.02)
     assert report.cpu_cores < 2
     await working
     await in_kamailio(pod, {("ctl", "ready"): 1})

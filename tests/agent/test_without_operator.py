@@ -47,9 +47,9 @@ async def test_the_primary_goes_on_alone(pair: list[Pod]) -> None:
         await command(other, pair, "member")
         await one.table(primary.row(), member.row())
     # the operator is gone
-    await until(lambda: "computes table and ticks itself" in primary.log.read_text(), "peer mode", within=5)
-    await until(lambda: primary.proxy.control.number("ctl", "tick") >= 7, "ticks to go on", within=8)
-    await until(lambda: member.proxy.control.number("ctl", "tick") >= 7, "the member to see them", within=5)
+    await until(lambda: "computes table and ticks itself" in primary.log.read_text(), "peer mode")
+    await until(lambda: primary.proxy.control.number("ctl", "tick") >= 7, "ticks to go on")
+    await until(lambda: member.proxy.control.number("ctl", "tick") >= 7, "the member to see them")
     async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
         call = await alice.call(f"sip:bob@{primary.address}:5060")
         assert call.status == 200
@@ -73,12 +73,12 @@ async def test_a_dead_peer_leaves_the_table(pair: list[Pod]) -> None:
         await command(one, pair, "primary")
         await command(other, pair, "member")
         await one.table(primary.row(), member.row())
-    await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "both to be in the table", within=8)
+    await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "both to be in the table")
     member.stop_agent(9)
-    await until(lambda: rooms(primary) == {primary.name: 10}, "the dead one to be out", within=10)
+    await until(lambda: rooms(primary) == {primary.name: 10}, "the dead one to be out")
     settings_of_pool(member)
     member.start_agent()
-    await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "it to be back", within=15)
+    await until(lambda: rooms(primary) == {primary.name: 10, member.name: 10}, "it to be back")
 
 
 def settings_of_pool(pod: Pod) -> None:
@@ -119,19 +119,17 @@ async def test_a_pool_starts_without_an_operator() -> None:
             (pod.etc / "load" / "load.json").write_bytes(load_of_pool(pair))
             pod.start()
         primary, member = pair
-        await in_kamailio(primary, {("ctl", "role"): "primary", ("ctl", "ready"): 1, ("ctl", "ceiling"): 10}, within=10)
+        await in_kamailio(primary, {("ctl", "role"): "primary", ("ctl", "ready"): 1, ("ctl", "ceiling"): 10})
         await in_kamailio(member, {("ctl", "role"): "member", ("ctl", "primary"): f"sip:{primary.address}:5060"})
         assert rooms(primary) == {primary.name: 10, member.name: 10}
         for pod in pair:
-            await in_kamailio(pod, {("ctl", "media"): 1}, within=10)
+            await in_kamailio(pod, {("ctl", "media"): 1})
         async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060):
             call = await alice.call(f"sip:bob@{primary.address}:5060")
             assert call.status == 200
             await call.bye()
-        await until(
-            lambda: f"{member.proxy.id}|" in "".join(table_in_kamailio(primary)), "a table of its own", within=15
-        )
-        await until(lambda: member.proxy.control.number("ctl", "tick") > 1, "ticks", within=15)
+        await until(lambda: f"{member.proxy.id}|" in "".join(table_in_kamailio(primary)), "a table of its own")
+        await until(lambda: member.proxy.control.number("ctl", "tick") > 1, "ticks")
 
 
 async def test_without_any_word_a_proxy_stays_closed() -> None:

@@ -94,7 +94,9 @@ def _beyond(what: str, pool: Pool, prefix: Sequence[str], shape: Shape, unfollow
 def _placed(pool: Pool, prefix: Sequence[str], calls: list[Planned]) -> tuple[list[Record], Counts]:
     """What became of these calls, and what the proxies counted meanwhile. The pool is quiet before and after."""
     before = _counts(pool.snapshot())
-    with calling.calling((pool.service, 5060), (CALLER, CALLER_PORT), calls, prefix) as caller:
+    with calling.calling(
+        (pool.service, 5060), (CALLER, CALLER_PORT), calls, prefix, refused_status=pool.refused_status
+    ) as caller:
         records = caller.finish()
     return records, _counts(pool.quiet()) - before
 

@@ -48,9 +48,12 @@ class Planned(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
+    """`refused_status`: what whoever is called refuses a call with; any other answer is a failure."""
+
     target: Address
     source: Address
     user: str
+    refused_status: int
     calls: list[Planned]
 
 
@@ -184,7 +187,7 @@ class Caller(asyncio.DatagramProtocol):
         if status in (301, 302):
             self._redirected(call, data)
         else:
-            self._finish(call, "refused" if status in (480, 486, 503) else "failed", status)
+            self._finish(call, "refused" if status == self.plan.refused_status else "failed", status)
 
     def _established(self, call: Call, data: bytes) -> None:
         record, contact, to = call.record, _CONTACT.search(data), _TO.search(data)

@@ -18,6 +18,7 @@ import msgspec
 from tests.bench.caller import Address, Plan, Planned, Record
 
 PROJECT = pathlib.Path(__file__).parents[2]
+REFUSED_STATUS = 503  # the default of spec.assignment.saturated.status, and what the bare Kamailios answer
 UNTIL_HUNG_UP = 3600.0  # longer than any run: such a call ends when the run does
 BURST = 10.0  # times the arrival rate before it
 BASE_SHARE = 0.5  # of the places, taken before the burst
@@ -67,9 +68,9 @@ def steady(erlangs: float, mean_seconds: float, seconds: float, seed: int = 1) -
 class Calling:
     """A running caller; `finish` ends its calls and returns their records."""
 
-    def __init__(self, target: Address, source: Address, calls: list[Planned], prefix: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, prefix: Sequence[str]) -> None:
         self.started = time.monotonic()
-        self._last = max(call.at for call in calls)
+        self._last = max(call.at for call in plan.calls)
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.bench.caller"],
             stdin=subprocess.PIPE,
@@ -77,7 +78,7 @@ class Calling:
             cwd=PROJECT,
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(Plan(target, source, "bench", calls)))
+        self._process.stdin.write(msgspec.json.encode(plan))
         self._process.stdin.close()
         self._process.stdin = None
 
@@ -110,8 +111,15 @@ class Calling:
 
 
 @contextlib.contextmanager
-def calling(target: Address, source: Address, calls: list[Planned], prefix: Sequence[str] = ()) -> Iterator[Calling]:
-    caller = Calling(target, source, calls, prefix)
+def calling(
+    target: Address,
+    source: Address,
+    calls: list[Planned],
+    prefix: Sequence[str] = (),
+    *,
+    refused_status: int = REFUSED_STATUS,
+) -> Iterator[Calling]:
+    caller = Calling(Plan(target, source, "bench", refused_status, calls), prefix)
     try:
         yield caller
     finally:

@@ -14,19 +14,22 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from tests.bench import sipp
 from tests.bench.context import Context
 from tests.bench.figures import median_ratio
 from tests.bench.kamailio import Kamailio, bare
 from tests.bench.primary import TICK, Primary, alone
 from tests.bench.rows import Goal, Row
 from tests.tools.proxies import Row as TableRow
+from tests.tools.sipp import Sipp
 
 Mode = Literal["redirect", "forward"]
 
 GOALS: dict[Mode, float] = {"redirect": 1.15, "forward": 1.10}
 RATE: dict[Mode, int] = {"redirect": 2000, "forward": 1000}
-SCENARIO: dict[Mode, str] = {"redirect": "redirected", "forward": "forwarded"}
+SCENARIOS = pathlib.Path(__file__).parent / "scenarios"
+SCENARIO: dict[Mode, str] = {"redirect": "redirected.xml", "forward": "forwarded.xml"}
+PORT = 5060
+CALLS_SECONDS = 60.0
 TAIL_SECONDS: dict[Mode, float] = {
     "redirect": 0.0,
     "forward": 2.3,
@@ -56,7 +59,7 @@ def _compare(context: Context, mode: Mode, size: int) -> Iterator[Row]:
         running: dict[str, Primary | Kamailio] = {OURS: stack.enter_context(_ours(context, work, mode, size))}
         for name in (ROUND_ROBIN, CALL_LOAD):
             running[name] = stack.enter_context(_dispatcher(context, work, mode, size, name))
-        stack.enter_context(sipp.answering(ANSWERING, work))
+        stack.enter_context(Sipp(SCENARIOS / "answering.xml", work, ("-i", ANSWERING, "-p", str(PORT))))
         for name in running:
             _load(mode, ADDRESS[name], WARM_UP_CALLS, work)
         idle = _idle(running, 1.0 if context.quick else 4.0)
@@ -89,15 +92,17 @@ def _idle(running: Mapping[str, Primary | Kamailio], seconds: float) -> dict[str
 
 def _load(mode: Mode, address: str, calls: int, work: pathlib.Path) -> None:
     """All calls must succeed: a ratio of failures says nothing."""
-    outcome = sipp.call(SCENARIO[mode], f"{address}:{sipp.PORT}", CALLER, rate=RATE[mode], calls=calls, work=work)
+    arguments = [f"{address}:{PORT}", "-i", CALLER, "-p", "6060", "-r", str(RATE[mode])]
+    with Sipp(SCENARIOS / SCENARIO[mode], work, [*arguments, "-m", str(calls), "-l", str(calls)]) as load:
+        outcome = load.wait(CALLS_SECONDS)
     if outcome.failed:
-        raise RuntimeError(f"{outcome.failed} of {outcome.calls} calls through {address} failed: {outcome.why}")
+        raise RuntimeError(f"{outcome.failed} of {outcome.offered} calls through {address} failed: {load.errors()}")
 
 
 @contextlib.contextmanager
 def _ours(context: Context, work: pathlib.Path, mode: Mode, size: int) -> Iterator[Primary]:
     """A primary whose first half of the table is full: what policy `first` leaves behind in a pool at half load."""
-    target = f"{ANSWERING}:{sipp.PORT}"
+    target = f"{ANSWERING}:{PORT}"
     rows = [
         TableRow(f"edge-{n:05}~{n:08x}", f"sip:{target}", target, 0 if n < size // 2 else PLENTY, closed=TICK - 3)
         for n in range(size)
@@ -112,7 +117,7 @@ def _dispatcher(
 ) -> contextlib.AbstractContextManager[Kamailio]:
     run = work / algorithm.replace(" ", "")
     run.mkdir(parents=True)
-    lines = (f"1 sip:{ANSWERING}:{sipp.PORT} 0 0 duid=p{n};maxload=0\n" for n in range(size))
+    lines = (f"1 sip:{ANSWERING}:{PORT} 0 0 duid=p{n};maxload=0\n" for n in range(size))
     (run / "destinations.list").write_text("".join(lines))
     defines = [f'ALG="{algorithm.split()[1]}"', *(["FORWARD"] if mode == "forward" else [])]
     return bare(context.root, run, "dispatcher.cfg", ADDRESS[algorithm], defines)

@@ -73,6 +73,9 @@ class Pool:
     def __init__(self, name: str) -> None:
         self.name = name
         self.service = product.kubectl("get", "service", name, "-o", "jsonpath={.spec.clusterIP}")
+        self.refused_status = int(
+            product.kubectl("get", "vpp", name, "-o", "jsonpath={.spec.assignment.saturated.status}")
+        )
         self.addresses = pod_addresses(name)
         context = operator_credentials(name).client_context()
         identity = Identity("agent", name, NAMESPACE).san

@@ -112,5 +112,5 @@ class Exchange:
             reports = await self.reports()
             return reports if sum(report.calls for report in reports.values()) == calls else None
 
-        found: dict[str, Report] = await until(counted, f"{calls} calls reported", within=10)
+        found: dict[str, Report] = await until(counted, f"{calls} calls reported")
         return found

@@ -36,7 +36,7 @@ async def test_c09_any_proxy_forwards(exchange: Exchange) -> None:
             await call.bye()
         return (await exchange.reports())[member].calls == PLACES
 
-    await until(member_is_full, f"{member} at the threshold", within=20)
+    await until(member_is_full, f"{member} at the threshold")
     await exchange.pool.patch(assignment={"mode": "forward"})
     await exchange.pool.ready(3)
     before = len(exchange.pbx.incoming)
@@ -58,7 +58,7 @@ async def test_c10_on_until_one_has_room(exchange: Exchange) -> None:
     async def told() -> bool:
         return "PoolSaturated" in await exchange.pool.reasons()
 
-    await until(told, "an Event PoolSaturated", within=10)
+    await until(told, "an Event PoolSaturated")
     freed = exchange.calls.pop()
     assert await freed.bye() == 200
     await exchange.reported(3 * PLACES - 1)
@@ -66,4 +66,4 @@ async def test_c10_on_until_one_has_room(exchange: Exchange) -> None:
     async def connected() -> bool:
         return (await exchange.call()).status == 200
 
-    await until(connected, "a call in the place that came free", within=5)
+    await until(connected, "a call in the place that came free")

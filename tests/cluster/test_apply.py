@@ -43,7 +43,7 @@ async def test_the_load_is_published(pool: Pool) -> None:
             calls: int = sum(one["calls"] for one in proxies)
             return bool(document["primary"] == await pool.entry()) and calls == 10
 
-        await until(published, "10 calls in the load ConfigMap", within=10)
+        await until(published, "10 calls in the load ConfigMap")
     mounted = next(iter((await pool.pods()).values()))["spec"]["volumes"]
     assert any(volume.get("configMap", {}).get("name") == "edge-load" for volume in mounted)
 

@@ -30,7 +30,7 @@ async def test_a_killed_primary_is_replaced(pool: Pool) -> None:
         async def some_answered() -> bool:
             return load.statistics().answered >= 20
 
-        await until(some_answered, "calls are answered", within=15)
+        await until(some_answered, "calls are answered")
         began = time.monotonic()
         for container in ("agent", "kamailio", "rtpengine"):
             pool.kill(before, container)
@@ -38,7 +38,7 @@ async def test_a_killed_primary_is_replaced(pool: Pool) -> None:
         async def replaced() -> bool:
             return await pool.entry() not in {None, before}
 
-        await until(replaced, "another primary", within=5)
+        await until(replaced, "another primary")
         took = time.monotonic() - began
         result = load.wait(60)
     assert took < 2
@@ -57,7 +57,7 @@ async def test_hand_over_loses_no_call(pool: Pool) -> None:
         async def some_answered() -> bool:
             return load.statistics().answered >= 10
 
-        await until(some_answered, "calls are answered", within=15)
+        await until(some_answered, "calls are answered")
         await pool.patch(proxy={"podTemplate": {"metadata": {"annotations": {"example.com/roll": "1"}}}})
 
         async def handed_over() -> bool:

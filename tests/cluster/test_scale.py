@@ -29,14 +29,14 @@ async def test_scale_down_waits_for_calls(pool: Pool) -> None:
         async def all_up() -> bool:
             return bool((await pool.status())["calls"] == 10)
 
-        await until(all_up, "10 calls in progress", within=15)
+        await until(all_up, "10 calls in progress")
         await pool.patch(replicas=1)
 
         async def draining() -> bool:
             status = await pool.status()
             return bool((status["replicas"], status["drainingReplicas"]) == (1, 1))
 
-        await until(draining, "one proxy drains", within=10)
+        await until(draining, "one proxy drains")
         assert len(await pool.pods()) == 2
         result = load.wait(40)
     assert (result.offered, result.completed) == (10, 10), load.errors()
@@ -53,7 +53,7 @@ async def test_a_draining_proxy_is_taken_back(pool: Pool) -> None:
         async def both_busy() -> bool:
             return bool((await pool.status())["calls"] == 10)
 
-        await until(both_busy, "10 calls in progress", within=15)
+        await until(both_busy, "10 calls in progress")
         await pool.patch(replicas=1)
 
         async def draining() -> bool:

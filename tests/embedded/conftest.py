@@ -17,10 +17,11 @@ import pytest
 from e2e.embedded.cluster import Cluster
 from e2e.embedded.errors import EmbeddedError
 from e2e.embedded.waiting import wait_for
+from tests.tools.wait import WITHIN_SECONDS
 
 Object = dict[str, Any]
 IMAGE = "test/debian"
-SECONDS = 20.0
+SECONDS = WITHIN_SECONDS
 
 
 @dataclass

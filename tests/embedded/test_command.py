@@ -69,6 +69,23 @@ def test_killed_outright_it_leaves_nothing(tmp_path: Path) -> None:
     wait_for(lambda: not _processes(tmp_path), 20, "every process to end")
 
 
+def test_a_component_that_ends_is_told(tmp_path: Path) -> None:
+    """A part of the control plane that ends by itself is told in one line, also one that was started anew."""
+    script = (
+        "import json, os, signal\nfrom pathlib import Path\nfrom e2e.embedded import faults\n"
+        "from e2e.embedded.state import State\nfrom e2e.embedded.waiting import wait_for\n"
+        "faults.stop('kube-scheduler')\nfaults.start('kube-scheduler')\n"
+        "pid = json.loads(State.current().run('kube-scheduler').read_text())['pid']\n"
+        "os.kill(pid, signal.SIGTERM)\n"
+        "wait_for(lambda: not Path(f'/proc/{pid}').exists(), 30, 'the scheduler to end')\n"
+    )
+    process = _start("--state", str(tmp_path / "state"), "--", sys.executable, "-c", script)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    (line,) = [line for line in said.splitlines() if line.startswith("embedded: ")]
+    assert line.startswith("embedded: kube-scheduler ended with status "), said
+
+
 def test_up_enter_down(tmp_path: Path) -> None:
     """`up` leaves a cluster running and says how to reach it, `enter` reaches it, `down` ends it."""
     state = ["--state", str(tmp_path / "state")]

@@ -39,7 +39,7 @@ def test_pods_outlive_the_api_server(namespace: Namespace, shell: Shell) -> None
     assert namespace.cluster.process(namespace.name, "steady", "main") == steady
     wait_for(lambda: namespace.container("killed", "main")["restartCount"] == 1, SECONDS, "the restart in the status")
     assert namespace.container("steady", "main")["restartCount"] == 0
-    namespace.kubectl("delete", "pod", "steady", "killed", "--timeout=10s")
+    namespace.kubectl("delete", "pod", "steady", "killed", "--timeout=30s")
 
 
 @pytest.mark.parametrize("how", ["asked", "killed"])
@@ -64,7 +64,7 @@ def test_node_program_restarted(namespace: Namespace, shell: Shell, how: str) ->
 
     wait_for(runs_anew, SECONDS, "the Pod to run again")
     namespace.ready("again")
-    namespace.kubectl("delete", "pod", "again", "--timeout=10s")
+    namespace.kubectl("delete", "pod", "again", "--timeout=30s")
 
 
 def test_node_is_kept_ready(namespace: Namespace) -> None:
@@ -86,7 +86,7 @@ def test_services_change_while_pods_end(namespace: Namespace) -> None:
     services = [{"kind": "Service", "metadata": {"name": f"s{number}"}, "spec": spec} for number in range(150)]
     with ThreadPoolExecutor() as beside:
         changing = beside.submit(namespace.apply, *services)
-        namespace.kubectl("delete", "pods", "--all", "--timeout=20s")
+        namespace.kubectl("delete", "pods", "--all", "--timeout=30s")
         changing.result()
     namespace.pod("after", {"name": "main", "command": ["sleep", "1000"]})
     namespace.ready("after")

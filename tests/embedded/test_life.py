@@ -77,7 +77,7 @@ def test_completed_pod_succeeds(namespace: Namespace, shell: Shell) -> None:
     wait_for(lambda: namespace.get("good")["status"].get("phase") == "Succeeded", SECONDS, "phase Succeeded")
     wait_for(lambda: namespace.get("bad")["status"].get("phase") == "Failed", SECONDS, "phase Failed")
     assert "terminated" in namespace.container("good", "side")["state"]
-    namespace.kubectl("delete", "pod", "good", "bad", "--timeout=5s")
+    namespace.kubectl("delete", "pod", "good", "bad", "--timeout=30s")
 
 
 def test_failed_init_container_keeps_main_from_starting(namespace: Namespace, shell: Shell) -> None:

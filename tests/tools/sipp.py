@@ -1,4 +1,4 @@
-"""SIPp as load and as judge: runs the scenarios in tests/tools/scenarios and reads SIPp's own statistics.
+"""SIPp as load and as judge: runs a scenario and reads SIPp's own statistics.
 
     with answerer("127.0.0.60", tmp), caller("127.0.0.2:5060", "127.0.0.50", tmp, calls=100, rate=20) as load:
         result = load.wait(60)
@@ -21,6 +21,7 @@ from typing import Self
 SCENARIOS = Path(__file__).parent / "scenarios"
 DUMP_SECONDS = 1
 STOP_SECONDS = 5
+BUFFER_BYTES = 4_000_000  # else a moment without CPU loses answers, and waiting for them again takes seconds
 
 _serial = itertools.count(1)
 
@@ -94,21 +95,21 @@ class Sipp:
     """One running SIPp; a context manager that stops it."""
 
     def __init__(
-        self, scenario: str, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = (), **values: int
+        self, scenario: Path, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = (), **values: int
     ) -> None:
         if shutil.which("sipp") is None:
             raise SippError("sipp is missing: apt-get install sip-tester")
         self.directory = directory
-        self._name = f"{scenario}-{next(_serial)}"
+        self._name = f"{scenario.stem}-{next(_serial)}"
         self._statistics = directory / f"{self._name}.csv"
-        text = (SCENARIOS / f"{scenario}.xml").read_text()
+        text = scenario.read_text()
         for name, value in values.items():  # SIPp takes no variables for time-outs and statuses
             text = text.replace(f"@{name}@", str(value))
         own = directory / f"{self._name}.xml"
         own.write_text(text)
         command = [
             *prefix,
-            *("sipp", "-sf", str(own), *arguments),
+            *("sipp", "-sf", str(own), "-buff_size", str(BUFFER_BYTES), *arguments),
             *("-nostdin", "-trace_stat", "-stf", str(self._statistics), "-fd", str(DUMP_SECONDS)),
             *("-trace_err", "-error_file", str(directory / f"{self._name}.errors")),
         ]
@@ -190,7 +191,7 @@ def caller(  # each argument is one knob of the load
         *("-d", str(round(hold_seconds * 1000)), "-set", "lost_text", str(lost)),
     ]
     values = {"RING_LIMIT_MS": round(ring_limit_seconds * 1000), "REFUSED_STATUS": refused_status}
-    return Sipp("caller", directory, arguments, prefix, **values)
+    return Sipp(SCENARIOS / "caller.xml", directory, arguments, prefix, **values)
 
 
 def answerer(
@@ -207,4 +208,4 @@ def answerer(
         *("-i", ip, "-mi", ip, "-p", str(port), "-t", transport, "-rtp_echo"),
         *("-d", str(round(ring_seconds * 1000))),
     ]
-    return Sipp("answerer", directory, arguments, prefix)
+    return Sipp(SCENARIOS / "answerer.xml", directory, arguments, prefix)

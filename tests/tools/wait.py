@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from e2e.embedded.waiting import wait_for_async
+from e2e.embedded.waiting import late
 
 POLL_SECONDS = 0.05
 WITHIN_SECONDS = 30.0  # ends a test that has failed; a busy machine may need seconds, so it is no claim about speed
@@ -15,10 +17,14 @@ WITHIN_SECONDS = 30.0  # ends a test that has failed; a busy machine may need se
 async def until(
     condition: Callable[[], bool] | Callable[[], Awaitable[Any]], what: str, within: float = WITHIN_SECONDS
 ) -> Any:
-    """What the condition gave, awaited if need be, as soon as that is true; fails, naming `what`, otherwise."""
-
-    async def answer() -> Any:
-        outcome: Any = condition()
-        return await outcome if inspect.isawaitable(outcome) else outcome
-
-    return await wait_for_async(answer, within, what, every_seconds=POLL_SECONDS)
+    """What the condition gave, awaited if need be, as soon as that is true; DeadlineError, naming `what`, otherwise."""
+    deadline = time.monotonic() + within
+    while True:
+        answer: Any = condition()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise late(what, within, answer)
+        await asyncio.sleep(POLL_SECONDS)

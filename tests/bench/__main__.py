@@ -26,8 +26,10 @@ from tests.tools.proxies import rootfs
 GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {
     "cost": cost.measure,
     "burst": bursts.measure,
+    "short": bursts.measure_short,
     "reaction": reaction.measure,
-    "handover": handover.measure,
+    "kill": handover.measure_kill,
+    "change": handover.measure_change,
 }
 WITHOUT_CLUSTER = {"cost"}
 RESULT = pathlib.Path(__file__).parents[2] / "build" / "bench.json"

@@ -56,7 +56,6 @@ def measure(context: Context) -> Iterator[Row]:
         yield from _pool(context, shape)
         for algorithm in ("10",) if context.quick else ("4", "10"):
             yield from _dispatcher(context, shape, algorithm)
-    yield from _short_calls(context)
 
 
 def _pool(context: Context, shape: Shape) -> Iterator[Row]:
@@ -124,7 +123,8 @@ def _room(what: str, shape: Shape, saturation: Saturation, goal: float | None = 
     return Row(group="burst", what=what, goal=Goal(goal, "%", at_least=True), value=used, note=note)
 
 
-def _short_calls(context: Context) -> Iterator[Row]:
+def measure_short(context: Context) -> Iterator[Row]:
+    """Calls so short that places come free all the time, near saturation, against an ideal pool."""
     shape = Shape(3, 25 if context.quick else 100, 0.0)
     seconds = 15.0 if context.quick else 90.0
     with _ready(context, shape, mode="forward") as (pool, prefix):

@@ -40,13 +40,16 @@ HANDOVER_GOAL = 100.0
 MILLISECONDS = 1000
 
 
-def measure(context: Context) -> Iterator[Row]:
+def measure_kill(context: Context) -> Iterator[Row]:
     with _ready(context, "kill", replicas=3, ring_seconds=RING_SECONDS) as (pool, prefix):
         for sync in (50,) if context.quick else (50, 1000):
             with _kube_proxy_syncing(sync):
                 context.say(f"primary killed, kube-proxy syncs every {sync} ms")
                 yield from _killed(pool, prefix, sync)
                 wait_ready("kill", 3)
+
+
+def measure_change(context: Context) -> Iterator[Row]:
     with _ready(context, "shift", replicas=3, ring_seconds=0.0) as (pool, prefix):
         context.say("planned hand-over")
         yield from _handed_over(pool, prefix)

@@ -1,12 +1,16 @@
 """A Pod's life: start, order, restarts, end."""
 
+import asyncio
 import itertools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from e2e.embedded import faults
+from e2e.embedded.node.process import Process
+from e2e.embedded.requirements import program
 from e2e.embedded.waiting import wait_for
 from tests.embedded.conftest import IMAGE, SECONDS, Namespace
 
@@ -147,6 +151,33 @@ def test_unknown_image_is_waited_for(namespace: Namespace, shell: Shell) -> None
     root = images.split(f'"{IMAGE}"')[1].split('"root": "')[1].split('"')[0]
     namespace.cluster.add_image(late, Path(root))
     namespace.ready("late")
+
+
+async def test_a_container_that_has_ended_takes_no_other_along(tmp_path: Path) -> None:
+    """What a container has left behind is killed at its end, and nobody who has its namespace's number by then."""
+    command = [program("bwrap"), "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--die-with-parent"]
+    command += ["--json-status-fd", "{status}", "--", program("sleep"), "1000"]
+
+    async def start() -> Process:
+        return await Process.start(command, os.environ, tmp_path / "log", depth=1)
+
+    def number(process: Process) -> int:
+        return Path(f"/proc/{process.pid}/ns/mnt").stat().st_ino
+
+    ended, its_number, later = None, 0, list[Process]()
+    while its_number not in map(number, later):  # somebody else on this machine may be quicker
+        ended = await start()
+        its_number = number(ended)
+        ended.kill()
+        await ended.exited
+        later.append(await start())
+    assert ended is not None
+    ended.kill()
+    killed, _ = await asyncio.wait({one.exited for one in later}, timeout=0.5)
+    assert not killed
+    for one in later:
+        one.kill()
+        await one.exited
 
 
 def test_killed_pod_is_restarted_in_place(namespace: Namespace, shell: Shell) -> None:

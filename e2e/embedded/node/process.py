@@ -1,6 +1,7 @@
 """A container's processes: started with bubblewrap, found, entered, and ended to the last one.
 
 A container without cgroups still has one mark that all its processes share and nobody else has: its mount namespace.
+The kernel gives the number of one that is gone to the next that is made, so it is held while the container runs.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ class Process:
         self._wrapper = wrapper
         self._status = status  # open until the end: bwrap, which writes to it then, would die of a closed pipe
         self.pid = pid
-        self._mounts = _mounts(pid)
+        self._mounts = _held_mounts(pid)
         self.exited: asyncio.Task[int] = asyncio.create_task(self._wait())
 
     @classmethod
@@ -67,6 +68,9 @@ class Process:
         code = await self._wrapper.wait()
         self._status.close()
         self.kill()  # what it has left behind
+        if self._mounts is not None:
+            os.close(self._mounts)
+            self._mounts = None
         return code if code >= 0 else 128 - code
 
     def signal(self, number: signal.Signals) -> None:
@@ -76,8 +80,9 @@ class Process:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to every process of the container, whoever started it."""
-        _kill_all(self._mounts)
+        """SIGKILL to every process of the container, whoever started it; to nobody once it has ended."""
+        if self._mounts is not None:
+            _kill_all(os.fstat(self._mounts).st_ino)
 
     async def run_beside(self, command: list[str], environment: Mapping[str, str]) -> int:
         """Runs a command inside the container, as `kubectl exec` would; its exit status. Cancelled, it is killed."""
@@ -99,7 +104,9 @@ class Process:
 
 def kill_container(pid: int) -> None:
     """SIGKILL to a container's main process and all its others."""
-    _kill_all(_mounts(pid))
+    if (held := _held_mounts(pid)) is not None:
+        _kill_all(os.fstat(held).st_ino)
+        os.close(held)
 
 
 def processes() -> list[int]:
@@ -119,15 +126,22 @@ def child(parent: int) -> int | None:
     return None
 
 
-def _mounts(pid: int) -> str:
-    try:
-        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
-    except OSError:  # gone, or about to be
-        return ""
+def _held_mounts(pid: int) -> int | None:
+    """A file descriptor that holds the process's mount namespace; None when the process is gone, or about to be."""
+    with contextlib.suppress(OSError):
+        return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    return None
 
 
-def _kill_all(mounts: str) -> None:
-    if mounts in ("", _mounts(os.getpid())):  # gone; or its number is another's by now, who is no container
+def _mounts(pid: int) -> int:
+    """The number of the process's mount namespace; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino  # noqa: PTH116 - of the namespace that the link leads to
+    return 0
+
+
+def _kill_all(mounts: int) -> None:
+    if mounts == _mounts(os.getpid()):  # the process's number is another's by now, who is no container
         return
     killed: set[int] = set()  # a killed process may take a moment to go, but it starts no other
     while victims := {pid for pid in processes() if _mounts(pid) == mounts} - killed:

@@ -108,6 +108,13 @@ async def test_stale_table_is_tried(pool: Pool, alice: Phone, pbx: Phone) -> Non
     assert await call.bye() == 200
 
 
+async def test_a_proxy_that_has_just_started_tries(pool: Pool) -> None:
+    """The budget for tries does not begin with the second after the start, when all rows may be a moment old."""
+    pool.primary.kill()
+    pool.primary.start()
+    assert pool.primary.control.number("use", "tries") > 5
+
+
 async def test_max_forwards(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """Max-Forwards counts down at each proxy; at its end the answer is 483."""
     pool.members[0].admit(0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.sip.test_records import the_record
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, IMPATIENT, TARGETS
 from tests.tools.pool import Pool, idle
@@ -185,3 +186,4 @@ async def test_media_timeout(impatient: Proxy, alice: Phone, pbx: Phone) -> None
     await alice.expect("BYE")
     await pbx.expect("BYE")
     assert impatient.count("admitted") == 1
+    assert (await the_record(impatient, call.call_id))["ended"] == "media time-out"

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from switchboard.pool import quantities as q
-from switchboard.pool.spec import Autoscaling, Gateway, PoolSpec
+from switchboard.pool.spec import Autoscaling, Gateway, Listener, PoolSpec
 
 VOICE_CALL_PORTS = 4  # two legs, RTP and RTCP
 VOICE_CALL_BITS_PER_SECOND = 175_000  # G.711 with 20 ms packets, both directions
@@ -21,7 +21,8 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _autoscaling(spec.autoscaling)
     yield from _repeated("spec.routes", "name", (route.name for route in spec.routes))
     yield from _repeated("spec.gateways", "name", (gateway.name for gateway in spec.gateways))
-    yield from _repeated("spec.listen", "listener", (f"{one.transport}/{one.port}" for one in spec.listen))
+    ports = (f"{one.transport}/{port}" for one in spec.listen for port in one.ports)
+    yield from _repeated("spec.listen", "listener", ports)
     yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
@@ -92,10 +93,16 @@ def _ports(spec: PoolSpec) -> Iterator[tuple[str, str]]:
             f"voice call); widen it, or lower spec.capacity.calls"
         )
         yield "TooFewMediaPorts", message
-    for listener in spec.listen:
-        if listener.transport == "UDP" and media.port_min <= listener.port <= media.port_max:
-            message = f"spec.listen has UDP port {listener.port}, inside spec.media.ports {text}: choose one outside"
-            yield "PortConflict", message
+    for port, what in _udp_ports(spec.listen):
+        if media.port_min <= port <= media.port_max:
+            yield "PortConflict", f"spec.listen has {what}, inside spec.media.ports {text}: choose one outside"
+
+
+def _udp_ports(listen: Iterable[Listener]) -> Iterator[tuple[int, str]]:
+    for listener in listen:
+        if listener.transport == "UDP":
+            yield listener.port, f"UDP port {listener.port}"
+            yield listener.entry_port, f"UDP port {listener.port}, whose {listener.entry_port} for the Service is"
 
 
 def _repeated(path: str, what: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -41,9 +41,29 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     saturated_retry_after_seconds: int = 2
 
 
+ENTRY_OFFSET = 10000  # as in proxy/bin/kamailio
+
+
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
     transport: Transport
     port: int
+
+    @property
+    def entry_port(self) -> int:
+        """Where the Service sends what it gets for this listener: for UDP, a port of its own.
+
+        A client speaks to its primary through the Service, and inside dialogs directly. Were both at one port, the node
+        could tell them apart only by giving the client another port in one of them, which no answer reaches any more
+        once the Service has moved on.
+        """
+        if self.transport == "TCP":  # each connection has a port of its own
+            return self.port
+        return self.port + ENTRY_OFFSET if self.port <= 65535 - ENTRY_OFFSET else self.port - ENTRY_OFFSET
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that a proxy listens on for it."""
+        return (self.port,) if self.entry_port == self.port else (self.port, self.entry_port)
 
 
 class Autoscaling(msgspec.Struct, frozen=True, kw_only=True):

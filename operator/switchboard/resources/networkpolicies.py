@@ -60,7 +60,7 @@ def _prometheus() -> Manifest:
 
 def _sip(spec: PoolSpec, peers: Manifest) -> Manifest:
     """A target named by a host outside the cluster may have any address: then Kamailio's own list alone decides."""
-    rule: Manifest = {"ports": [_port(listener.transport, listener.port) for listener in spec.listen]}
+    rule: Manifest = {"ports": [_port(listener.transport, port) for listener in spec.listen for port in listener.ports]}
     targets = [_target(uri) for route in spec.routes for uri in route.targets]
     if None not in targets:
         blocks = [{"ipBlock": {"cidr": cidr}} for cidr in _networks(spec)]

@@ -17,7 +17,6 @@ from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import names
 from switchboard.resources.merge import merge
 from switchboard.resources.names import Manifest, PoolRef
-from switchboard.resources.services import port_name
 
 GRACE_SECONDS = 25 * 3600  # an hour above the highest drain.timeout that the CRD allows
 LOST_NODE_SECONDS = 30  # the default of 300 would leave the pool a proxy short for five minutes
@@ -116,7 +115,7 @@ def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 def _kamailio(pool: PoolRef, spec: PoolSpec) -> Manifest:
     return _container(pool, spec, "kamailio", [f"{PROXY_BIN}/kamailio"], ["run"]) | {
-        "ports": [_container_port(listener) for listener in spec.listen],
+        "ports": [_container_port(listener, port) for listener in spec.listen for port in listener.ports],
         "resources": spec.proxy.resources,
         # No liveness probe: Kamailio ends on its own when it crashes, and a kill would take its calls along.
         "readinessProbe": _probe("/readyz", period=1, failures=3),
@@ -194,8 +193,8 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
     return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures}
 
 
-def _container_port(listener: Listener) -> Manifest:
-    return {"name": port_name(listener), "containerPort": listener.port, "protocol": listener.transport}
+def _container_port(listener: Listener, port: int) -> Manifest:
+    return {"name": f"{listener.transport.lower()}-{port}", "containerPort": port, "protocol": listener.transport}
 
 
 def _toleration(taint: str) -> Manifest:

@@ -44,7 +44,7 @@ def build_service(pool: PoolRef, listen: tuple[Listener, ...], expose: Expose) -
             "type": expose.type,
             **_families(expose),
             **outside,
-            "ports": [_service_port(listener) for listener in listen],
+            "ports": [_service_port(listener, listener.entry_port) for listener in listen],
         },
     }
 
@@ -77,7 +77,8 @@ def build_endpoint_slice(
         "metadata": metadata,
         "addressType": family,
         "ports": [
-            {"name": port_name(listener), "protocol": listener.transport, "port": listener.port} for listener in listen
+            {"name": port_name(listener), "protocol": listener.transport, "port": listener.entry_port}
+            for listener in listen
         ],
         "endpoints": [_endpoint(pool, primary, addresses[0])] if primary is not None and addresses else [],
     }
@@ -95,7 +96,7 @@ def build_proxies_service(pool: PoolRef, listen: tuple[Listener, ...], expose: E
             "publishNotReadyAddresses": True,
             **_families(expose),
             "selector": {names.POOL_LABEL: pool.name},
-            "ports": [*(_service_port(listener) for listener in listen), agent],
+            "ports": [*(_service_port(listener, listener.port) for listener in listen), agent],
         },
     }
 
@@ -115,12 +116,12 @@ def _ingress(service: Manifest) -> Iterator[str]:
         yield one.get("ip") or one.get("hostname") or ""
 
 
-def _service_port(listener: Listener) -> Manifest:
+def _service_port(listener: Listener, target: int) -> Manifest:
     return {
         "name": port_name(listener),
         "protocol": listener.transport,
         "port": listener.port,
-        "targetPort": listener.port,
+        "targetPort": target,
     }
 
 

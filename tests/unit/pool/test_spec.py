@@ -187,7 +187,9 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"media": {"ports": "20000-20318"}}, "TooFewMediaPorts", "need 320 ports"),
     ({"listen": [{"transport": "UDP", "port": 20000}]}, "PortConflict", "UDP port 20000"),
+    ({"listen": [{"transport": "UDP", "port": 10000}]}, "PortConflict", "whose 20000 for the Service is"),
     ({"listen": [{"transport": "TCP", "port": 5060}] * 2}, "Duplicate", "'TCP/5060' twice"),
+    ({"listen": [{"transport": "UDP", "port": port} for port in (5060, 15060)]}, "Duplicate", "'UDP/15060' twice"),
     ({"routes": [route("a"), route("b"), route("a")]}, "Duplicate", "spec.routes has the name 'a' twice"),
     (
         {"gateways": [gateway("a", "203.0.113.0/28"), gateway("a", "203.0.113.16/28")]},
@@ -202,6 +204,14 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"gateways": [gateway("a", "198.51.100.0/24")]}, "ClientsInsideGateway", "inside 198.51.100.0/24 of gateway 'a'"),
     ({"gateways": [gateway("a", "198.51.0.0/16")]}, "ClientsInsideGateway", "inside 198.51.0.0/16 of gateway 'a'"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("listener", "entry_port"), [(("UDP", 5060), 15060), (("UDP", 55536), 45536), (("TCP", 5060), 5060)]
+)
+def test_the_service_has_a_udp_port_of_its_own(listener: tuple[s.Transport, int], entry_port: int) -> None:
+    """Over UDP what comes through the Service is told apart by the port; above the range it is below."""
+    assert s.Listener(transport=listener[0], port=listener[1]).entry_port == entry_port
 
 
 @pytest.mark.parametrize(("fields", "reason", "message"), CONTRADICTIONS)

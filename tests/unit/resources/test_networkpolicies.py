@@ -45,7 +45,7 @@ def test_sip_is_for_clients_gateways_targets_and_peers(pool: PoolRef, spec: Pool
     assert policy["spec"]["podSelector"] == PEERS["podSelector"]
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     udp, tcp = rule_for(policy, "UDP", 5060), rule_for(policy, "TCP", 5080)
-    assert udp == tcp
+    assert udp == tcp == rule_for(policy, "UDP", 15060)
     assert udp["from"] == [
         PEERS,
         {"ipBlock": {"cidr": "198.51.100.0/24"}},

@@ -15,7 +15,7 @@ def test_the_entry_selects_nothing(pool: PoolRef, spec: PoolSpec) -> None:
     assert "selector" not in service["spec"]
     assert service["metadata"]["name"] == "edge"
     assert service["spec"]["ports"] == [
-        {"name": "udp-5060", "protocol": "UDP", "port": 5060, "targetPort": 5060},
+        {"name": "udp-5060", "protocol": "UDP", "port": 5060, "targetPort": 15060},
         {"name": "tcp-5080", "protocol": "TCP", "port": 5080, "targetPort": 5080},
     ]
 
@@ -33,8 +33,10 @@ def test_clients_reach_the_primary_and_nobody_else(pool: PoolRef, spec: PoolSpec
             "targetRef": {"kind": "Pod", "namespace": "voice", "name": "edge-abcde", "uid": "7"},
         }
     ]
-    named = {port["name"] for port in services.build_service(pool, spec.listen, spec.expose)["spec"]["ports"]}
-    assert {port["name"] for port in slice_["ports"]} == named
+    named = services.build_service(pool, spec.listen, spec.expose)["spec"]["ports"]
+    assert [(port["name"], port["port"]) for port in slice_["ports"]] == [
+        (port["name"], port["targetPort"]) for port in named
+    ]
 
 
 def test_without_a_primary_there_is_no_endpoint(pool: PoolRef, spec: PoolSpec) -> None:

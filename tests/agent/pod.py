@@ -24,6 +24,7 @@ from switchboard.errors import SwitchboardError
 from switchboard.link.client import LinkClient, Target, link_session, next_id
 from switchboard.link.messages import Configure, Drain, Hello, Peer, Report, Role, Settings, Table, Tick
 from switchboard.link.tls import Credentials
+from switchboard.pool.gateways import InUse
 from switchboard.pool.spec import Assignment, Capacity, Media, Route, Sharing
 from switchboard.pool.table import Row
 from switchboard.resources.certificates import (
@@ -131,10 +132,10 @@ class Operator:
     async def configure(self, wanted: Settings, peers: tuple[Peer, ...] = ()) -> None:
         await self._send(Configure(id=next_id(), term=self.term, settings=wanted, peers=peers))
 
-    async def table(self, *rows: Row) -> tuple[int, int]:
+    async def table(self, *rows: Row, gateways: dict[str, InUse] | None = None) -> tuple[int, int]:
         self._number += 1
         version = (self.term, self._number)
-        await self._send(Table(id=next_id(), pool=POOL.name, version=version, rows=rows))
+        await self._send(Table(id=next_id(), pool=POOL.name, version=version, rows=rows, gateways=gateways or {}))
         return version
 
     async def tick(self, tick: int) -> None:

@@ -53,8 +53,8 @@ async def test_settings_change_without_a_restart(pod: Pod, operator: Operator) -
         "480",
     ]
     assert control.number("ctl", "ceiling") == 20
-    assert control.get("gw", "pstn") == "pstn|forward"
-    assert control.get("route", "2") == "b||sip:192.0.2.2:5060 sip:192.0.2.3:5060"
+    assert control.get("gw", "pstn") == "pstn|forward|"
+    assert control.get("route", "2") == "||1|1||sip:192.0.2.2:5060 sip:192.0.2.3:5060"
     assert (control.number("alias", "edge.example.org"), control.number("alias", "edge.voice.svc")) == (1, 0)
     assert control.get("peer", pod.address) == ""
     assert "2 192.0.2.0 28 0 pstn" in (pod.run / "address.list").read_text()

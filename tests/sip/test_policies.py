@@ -10,7 +10,7 @@ import pytest
 from tests.tools import answers
 from tests.tools.addresses import TARGETS
 from tests.tools.message import hop
-from tests.tools.pool import CLOSED, Pool, contact, idle
+from tests.tools.pool import CLOSED, Pool, contact, idle, to
 from tests.tools.sip import Phone
 
 CALLS = 60
@@ -65,7 +65,11 @@ async def test_room_is_kept(pool: Pool, alice: Phone, policy: str) -> None:
 
 async def test_routes_by_prefix(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """The route with the longest fitting prefix takes the call."""
-    pool.routes(f"pbx||sip:{TARGETS}.1:5060", f"berlin|+4930|sip:{TARGETS}.2:5060", f"germany|+49|sip:{TARGETS}.3:5060")
+    pool.routes(
+        to(f"sip:{TARGETS}.1:5060"),
+        to(f"sip:{TARGETS}.2:5060", prefix="+4930"),
+        to(f"sip:{TARGETS}.3:5060", prefix="+49"),
+    )
     async with Phone.at(f"{TARGETS}.2", 5060, user="berlin") as berlin, Phone.at(f"{TARGETS}.3", 5060) as germany:
         for user in ("+4930123", "+4989123", "echo"):
             call = await alice.call(f"sip:{user}@{pool.primary.ip}:5060")
@@ -77,7 +81,7 @@ async def test_routes_by_prefix(pool: Pool, alice: Phone, pbx: Phone) -> None:
 
 async def test_no_route(pool: Pool, alice: Phone) -> None:
     """A number that no route leads to is answered 404, and takes no place."""
-    pool.routes(f"berlin|+4930|sip:{TARGETS}.2:5060")
+    pool.routes(to(f"sip:{TARGETS}.2:5060", prefix="+4930"))
     assert (await alice.call(pool.uri)).status == 404
     await idle(*pool.proxies)
 
@@ -85,7 +89,7 @@ async def test_no_route(pool: Pool, alice: Phone) -> None:
 @pytest.mark.parametrize("script", [answers.refuse(503), answers.silence], ids=["refusing", "silent"])
 async def test_failover(pool: Pool, alice: Phone, pbx: Phone, script: answers.Script) -> None:
     """A target that is down or refuses with 503 is passed over: the call goes to the next one of the route."""
-    pool.routes(f"pbx||sip:{TARGETS}.2:5060 sip:{TARGETS}.1:5060")
+    pool.routes(to(f"sip:{TARGETS}.2:5060", f"sip:{TARGETS}.1:5060"))
     async with Phone.at(f"{TARGETS}.2", 5060, user="down") as down:
         down.script = script
         call = await alice.call(pool.uri, within=12)
@@ -98,7 +102,7 @@ async def test_failover(pool: Pool, alice: Phone, pbx: Phone, script: answers.Sc
 
 async def test_no_failover_of_answers(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A target's own refusal of the call, such as busy, is the answer; the next target is not bothered."""
-    pool.routes(f"pbx||sip:{TARGETS}.2:5060 sip:{TARGETS}.1:5060")
+    pool.routes(to(f"sip:{TARGETS}.2:5060", f"sip:{TARGETS}.1:5060"))
     async with Phone.at(f"{TARGETS}.2", 5060, user="busy") as busy:
         busy.script = answers.refuse(486)
         assert (await alice.call(pool.uri)).status == 486
@@ -107,7 +111,7 @@ async def test_no_failover_of_answers(pool: Pool, alice: Phone, pbx: Phone) -> N
 
 async def test_no_target_left(pool: Pool, alice: Phone) -> None:
     """With every target down the caller is told soon, and other proxies, which reach no more, are not tried."""
-    pool.routes(f"pbx||sip:{TARGETS}.2:5060 sip:{TARGETS}.3:5060")
+    pool.routes(to(f"sip:{TARGETS}.2:5060", f"sip:{TARGETS}.3:5060"))
     async with Phone.at(f"{TARGETS}.2", 5060) as one, Phone.at(f"{TARGETS}.3", 5060) as two:
         one.script = two.script = answers.refuse(503)
         call = await alice.call(pool.uri)

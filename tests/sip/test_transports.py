@@ -6,7 +6,7 @@ import pytest
 
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, SERVICE, TARGETS
-from tests.tools.pool import ALIAS, Pool, idle
+from tests.tools.pool import ALIAS, Pool, idle, to
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
 
@@ -15,7 +15,7 @@ from tests.tools.transport import Protocol
 async def test_target_over_tcp(pool: Pool, protocol: Protocol) -> None:
     """A target that is reached over TCP talks to a client on UDP or TCP, and either ends the call."""
     pool.table(0, 5)
-    pool.routes(f"trunk||sip:{TARGETS}.3:5060;transport=tcp")
+    pool.routes(to(f"sip:{TARGETS}.3:5060;transport=tcp"))
     async with (
         Phone.at(f"{CLIENTS}.9", protocol=protocol) as carol,
         Phone.at(f"{TARGETS}.3", 5060, protocol="tcp", listening=True, user="trunk") as trunk,

@@ -56,7 +56,7 @@ async def test_gateway_mode(pool: Pool, pbx: Phone, gateway_mode: str, pool_mode
     """A gateway's own mode overrides the pool's, for it alone."""
     pool.set(mode=pool_mode)
     pool.table(0, 5)
-    pool.gateway_mode("pstn-1", gateway_mode)
+    pool.gateway("pstn-1", mode=gateway_mode)
     async with Phone.at(GATEWAY) as gateway, Phone.at(f"{VOIP}.1") as other:
         call = await gateway.call(pool.uri, follow=0)
         assert call.status == status

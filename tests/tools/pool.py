@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from e2e.embedded.errors import DeadlineError
+from switchboard.agent.notation import gateway_entries, route_entries
+from switchboard.pool.spec import Gateway, Route
 from tests.tools.addresses import CLIENTS, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
@@ -16,9 +19,9 @@ GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24"}
 TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
-TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok")
-TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route")
-MEMORIES = ("sus", "bad", "brk", "known")  # what a proxy remembers for a while
+TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
+TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse")
+MEMORIES = ("sus", "bad", "brk", "known", "rate", "health")  # what a proxy remembers for a while
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,20 @@ class Pool:
         for proxy in self.proxies:
             proxy.set(**settings)
 
-    def routes(self, *routes: str) -> None:
-        """Routes as the agent writes them: `name|prefix|target target ...`."""
+    def routes(self, *routes: Route, gateways: Sequence[Gateway] = ()) -> None:
+        """Routes, and the gateways that they lead to, as the agent writes them."""
         for proxy in self.proxies:
             proxy.control("htable.flush", "route")
-            for number, route in enumerate(routes, 1):
-                proxy.control.set("route", str(number), route)
-            proxy.control.set("route", "n", len(routes))
+            for (table, key), value in (*gateway_entries(gateways), *route_entries(routes, gateways)):
+                proxy.control.set(table, key, value)
 
-    def gateway_mode(self, name: str, mode: str) -> None:
+    def gateway(self, name: str, **fields: Any) -> Gateway:
+        """Gives one of GATEWAYS these fields."""
+        gateway = Gateway(name=name, kind=name.partition("-")[0], networks=(GATEWAYS[name],), **fields)  # type: ignore[arg-type]  # a kind
         for proxy in self.proxies:
-            proxy.control.set("gw", name, f"{name.split('-', maxsplit=1)[0]}|{mode}")
+            for (table, key), value in gateway_entries([gateway]):
+                proxy.control.set(table, key, value)
+        return gateway
 
     def count(self, name: str) -> int:
         """A counter of all proxies together."""
@@ -86,9 +92,9 @@ class Pool:
             await until(proxy.has_media, f"{proxy.name} uses its rtpengine")
         for proxy in self.proxies:
             self._reset(proxy)
-        self.routes(f"pbx||sip:{TARGETS}.1:5060")
+        self.routes(to(f"sip:{TARGETS}.1:5060"))
         for name in GATEWAYS:
-            self.gateway_mode(name, "")
+            self.gateway(name)
         self.table(*(100 for _ in self.proxies))
         self.set(ready=1)
 
@@ -104,6 +110,7 @@ class Pool:
         proxy.set(
             key=KEY, mode="forward", policy="first", hops=5, status=503, retry=2, drain=0, media=1, tick=TICK, prev=""
         )
+        proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)
         proxy.admit(100)
 
@@ -126,6 +133,11 @@ async def idle(*proxies: Proxy, within: float = WITHIN_SECONDS) -> None:
     for proxy in proxies:
         await until(lambda proxy=proxy: proxy.calls == 0, f"{proxy.name} has no calls", within)
         assert proxy.count("reconciled") == 0, f"{proxy.name} had lost count"
+
+
+def to(*targets: str, **fields: Any) -> Route:
+    """A route to these targets."""
+    return Route(name="route", targets=targets, **fields)
 
 
 def contact(packet: Packet) -> str:

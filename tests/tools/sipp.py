@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import itertools
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -152,8 +153,16 @@ class Sipp:
         found = [self.directory / f"{self._name}.errors", self.directory / f"{self._name}.out"]
         return "\n".join(path.read_text(errors="replace")[-limit:] for path in found if path.exists())
 
+    def freeze(self) -> None:
+        """Stops it where it stands, until `thaw`: it is there and does not answer."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self.running:
+            self.thaw()
             self._process.terminate()
             try:
                 self._process.wait(STOP_SECONDS)

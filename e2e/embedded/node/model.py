@@ -185,6 +185,10 @@ class HostAlias(Model, frozen=True):
     hostnames: list[str] = []
 
 
+class DnsConfig(Model, frozen=True):
+    nameservers: list[str] = []
+
+
 class PodSpec(Model, frozen=True):
     containers: list[Container]
     init_containers: list[Container] = []
@@ -196,6 +200,7 @@ class PodSpec(Model, frozen=True):
     security_context: SecurityContext = SecurityContext()
     hostname: str = ""
     host_aliases: list[HostAlias] = []
+    dns_config: DnsConfig = DnsConfig()
     node_name: str = ""
 
 

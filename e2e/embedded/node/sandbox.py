@@ -70,7 +70,8 @@ class Sandbox:
             await asyncio.to_thread(self._remove)
         self._files.mkdir(parents=True, exist_ok=True)
         (self._files / "hostname").write_text(self.hostname + "\n")
-        (self._files / "resolv.conf").write_text("")
+        servers = "".join(f"nameserver {server}\n" for server in self._pod.spec.dns_config.nameservers)
+        (self._files / "resolv.conf").write_text(servers)
         self.write_hosts({})
         await asyncio.to_thread(network.attach, self._network, self.address)
         if self._pod.spec.share_process_namespace:

@@ -190,11 +190,12 @@ class Agent:
         return self._applier.role == "primary" and silent >= SILENT_PERIODS * settings.sharing.period_seconds
 
     async def _serve(self) -> None:
-        environment, whole = self._environment, self._reporter.whole
-        metrics = Metrics(environment.namespace, environment.pool, environment.proxy, whole)
+        environment, reporter = self._environment, self._reporter
+        labels = {"namespace": environment.namespace, "pool": environment.pool, "proxy": environment.proxy}
+        metrics = Metrics(labels, reporter.whole, reporter.refused, reporter.targets)
         draining = drain.Drain(self._kamailio, self._applier, self._sampler, lambda: self._links.has_operator)
         servers = [
-            web.AppRunner(application(self._links, self._applier, self._reporter.asked, metrics), access_log=None),
+            web.AppRunner(application(self._links, self._applier, reporter.asked, metrics), access_log=None),
             web.AppRunner(helper_application(draining), access_log=None),
         ]
         for server in servers:

@@ -20,6 +20,7 @@ from switchboard.agent.kamailio import Kamailio, Key, Refusal, Value
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Command, Peer, RoleName, Settings
+from switchboard.pool.gateways import InUse
 from switchboard.pool.table import Row, Version
 
 RELOAD_SECONDS = 6.0  # addressReload refuses within the module's reload_delta of the one before, 5 s by default
@@ -74,10 +75,10 @@ class Applier:
         """Begin with what the mounted files say, for a proxy that starts without an operator."""
         self.wanted = wanted
 
-    async def table(self, version: Version, rows: tuple[Row, ...]) -> None:
+    async def table(self, version: Version, rows: tuple[Row, ...], gateways: Mapping[str, InUse]) -> None:
         """Bring a table into effect that this agent computed itself (peer mode)."""
         async with self._lock:
-            self.wanted = msgspec.structs.replace(self.wanted, version=version, rows=rows)
+            self.wanted = msgspec.structs.replace(self.wanted, version=version, rows=rows, gateways=gateways)
             await self._change()
 
     async def advance(self, tick: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -29,15 +29,25 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
     ("calls_redirected", "302 sent.", lambda report: report.redirected),
     ("calls_forwarded", "Calls forwarded to another proxy.", lambda report: report.forwarded),
     ("calls_saturated", "Calls answered with the saturated status.", lambda report: report.saturated),
+    ("requests_denied", "Requests from outside all networks.", lambda report: report.denied),
 )
 
 
 class Metrics:
-    """A registry of its own, whose one collector reads the last report."""
+    """A registry of its own, whose one collector reads the last report.
 
-    def __init__(self, namespace: str, pool: str, proxy: str, report: Callable[[], Report]) -> None:
-        self._labels = {"namespace": namespace, "pool": pool, "proxy": proxy}
-        self._report = report
+    `refused`: requests of gateways, by gateway and reason. `targets`: whether each passes its health checks.
+    """
+
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        report: Callable[[], Report],
+        refused: Callable[[], Mapping[tuple[str, str], int]],
+        targets: Callable[[], Mapping[str, bool]],
+    ) -> None:
+        self._labels = labels
+        self._report, self._refused, self._targets = report, refused, targets
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -51,3 +61,21 @@ class Metrics:
             counter = CounterMetricFamily(f"switchboard_proxy_{name}", text, labels=list(self._labels))
             counter.add_metric(list(self._labels.values()), float(value(report)))
             yield counter
+        yield from self._of_gateways()
+
+    def _of_gateways(self) -> Iterator[Metric]:
+        refused = CounterMetricFamily(
+            "switchboard_proxy_gateway_requests_refused",
+            "Requests of a gateway refused for want of a right or over its limits.",
+            labels=[*self._labels, "gateway", "reason"],
+        )
+        for (gateway, reason), count in self._refused().items():
+            refused.add_metric([*self._labels.values(), gateway, reason], count)
+        up = GaugeMetricFamily(
+            "switchboard_proxy_target_up",
+            "1 while a target of the routes passes its health checks.",
+            labels=[*self._labels, "target"],
+        )
+        for target, well in self._targets().items():
+            up.add_metric([*self._labels.values(), target], float(well))
+        yield from (refused, up)

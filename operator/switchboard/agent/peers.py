@@ -23,6 +23,7 @@ from switchboard.link.client import LinkClient, Target, link_session, next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Hello, Peer, Report, Tick
 from switchboard.pool.credits import Ticker
+from switchboard.pool.gateways import in_use, limited
 from switchboard.pool.load import LoadDocument
 from switchboard.pool.table import Proxy, Reading, compute, newer
 from switchboard.pool.workload import places
@@ -102,9 +103,10 @@ class PeerMode:
         assigner = f"{self._environment.proxy}~{applier.boot}"
         proxies = self._proxies(settings.sharing.stale_after_seconds)
         rows = compute(proxies, assigner, places=places(settings.capacity, settings.threshold))
-        if rows != applier.rows:
+        gateways = in_use(proxies, assigner, limited(settings.gateways))
+        if rows != applier.rows or gateways != applier.wanted.gateways:
             term, number = applier.wanted.version
-            await applier.table((term, number + 1), rows)
+            await applier.table((term, number + 1), rows, gateways)
 
     async def _tick(self) -> None:
         now = asyncio.get_running_loop().time()

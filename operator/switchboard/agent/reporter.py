@@ -10,9 +10,12 @@ import msgspec
 from switchboard.agent.apply import Applier
 from switchboard.agent.counts import ByTick
 from switchboard.agent.kamailio import Kamailio, Value
+from switchboard.agent.notation import targets
 from switchboard.agent.sampler import Sample, Sampler
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Reason, Report
+from switchboard.pool.gateways import limited
+from switchboard.pool.table import GatewayCalls
 from switchboard.pool.workload import Shared, Usage, places, report_cause
 
 _NOTHING = Sample(at=0.0, boot="", tick=0, usage=Usage(calls=0), received={}, room=0, workload=0.0, media_ok=False)
@@ -43,7 +46,10 @@ class Reporter:
         self._publish = publish
         self._seq = 0
         self._sample = _NOTHING
+        self._gateways: Mapping[str, GatewayCalls] = {}
         self._totals: Mapping[str, Value] = {}
+        self._refused: Mapping[str, Value] = {}
+        self._health: Mapping[str, Value] = {}
         self._told: tuple[Shared, _State] | None = None
         self._told_at = 0.0
         self._assigned_at = 0.0
@@ -55,6 +61,7 @@ class Reporter:
         if cause is None:
             return
         self._totals = await self._kamailio.dump("cnt")
+        await self._read_gateways(sample)
         changed = await self._newly_assigned(sample)
         self._told, self._told_at = self._now(sample), sample.at
         self._publish(self._report(cause, changed))
@@ -75,7 +82,25 @@ class Reporter:
         """A report for whoever asks for one: its totals are as of now, too. Without Kamailio they are the last ones."""
         with suppress(KamailioError):
             self._totals = await self._kamailio.dump("cnt")
+            self._refused = await self._kamailio.dump("refused")
+            self._health = await self._kamailio.dump("health")
         return self.whole()
+
+    def refused(self) -> dict[tuple[str, str], int]:
+        """Requests of gateways refused since Kamailio's start, by gateway and reason; as of the last `asked`."""
+        parts = ((key.partition(":"), count) for key, count in self._refused.items())
+        return {(gateway, reason): int(count) for (gateway, _, reason), count in parts}
+
+    def targets(self) -> dict[str, bool]:
+        """Whether each target of the routes passes its health checks; as of the last `asked`."""
+        settings = self._applier.wanted.settings
+        if settings is None or not settings.health_checks.period_seconds:
+            return {}
+        threshold = settings.health_checks.threshold
+        return {
+            target: int(self._health.get(target, 0)) < threshold
+            for target in targets(settings.routes, settings.gateways)
+        }
 
     async def _newly_assigned(self, sample: Sample) -> ByTick:
         """What was assigned since this was last looked at; with a thousand proxies not oftener than each period."""
@@ -86,6 +111,11 @@ class Reporter:
             return {}
         self._assigned_at = sample.at
         return await self._sampler.counts.refresh_assigned(sample.tick, everything=demoted)
+
+    async def _read_gateways(self, sample: Sample) -> None:
+        settings = self._applier.wanted.settings
+        names = limited(settings.gateways) if settings else ()
+        self._gateways = await self._sampler.gateways.read(names, sample.received, sample.tick)
 
     def _cause(self, sample: Sample) -> Reason | None:
         settings = self._applier.wanted.settings
@@ -127,6 +157,7 @@ class Reporter:
             workload=round(sample.workload, 6),
             media_ok=sample.media_ok,
             received=sample.received,
+            gateways=dict(self._gateways),
             assigned=assigned,
             assigned_total=self._total("assigned"),
             refused=self._total("refused"),
@@ -135,6 +166,7 @@ class Reporter:
             admitted=self._total("admitted"),
             redirected=self._total("redirected"),
             forwarded=self._total("forwarded"),
+            denied=self._total("denied"),
             table=applier.version,
             role=applier.role,
             draining=applier.draining,

@@ -14,6 +14,7 @@ import msgspec
 
 from switchboard.agent.apply import Admission
 from switchboard.agent.counts import NEW, ByTick, Counts
+from switchboard.agent.gateways import GatewayCounts
 from switchboard.agent.kamailio import Kamailio, Key
 from switchboard.agent.processes import Processes
 from switchboard.agent.rtpengine import Rtpengine
@@ -57,6 +58,7 @@ class Sampler:
     def begin(self) -> None:
         """A new run of Kamailio: nothing is known of it."""
         self.counts = Counts(self._kamailio)
+        self.gateways = GatewayCounts(self._kamailio)
         self.usage: Usage | None = None
         self._admitted: deque[tuple[float, int]] = deque()  # of the last moments
         self._ringing: deque[tuple[float, int]] = deque()

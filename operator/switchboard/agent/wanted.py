@@ -8,13 +8,15 @@ differs from what it wrote before.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from switchboard.agent.kamailio import Key, Value
+from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, RoleName, Settings, Table, Tick
+from switchboard.pool.gateways import InUse
 from switchboard.pool.table import Row, Version
 from switchboard.pool.workload import places
 
@@ -33,6 +35,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     version: Version = (0, 0)
     rows: tuple[Row, ...] = ()
+    gateways: Mapping[str, InUse] = {}  # those with a limit
 
 
 def accept(wanted: Wanted, command: Command, now: float) -> Wanted:
@@ -45,7 +48,7 @@ def accept(wanted: Wanted, command: Command, now: float) -> Wanted:
         case Configure():
             return msgspec.structs.replace(changed, settings=command.settings, peers=command.peers)
         case Table():
-            return _with_table(changed, command)
+            return _with_table(msgspec.structs.replace(changed, gateways=command.gateways), command)
         case Tick():
             if command.tick < wanted.tick:
                 raise MessageError(
@@ -84,8 +87,9 @@ def configuration(settings: Settings, peers: Iterable[Peer]) -> dict[Key, Value]
 
 
 def state(wanted: Wanted, now: float, *, draining: bool) -> dict[Key, Value]:
-    """The htable entries that follow from tick, drain and role; the role last, when all else is in effect."""
+    """The htable entries that follow from table, tick, drain and role; the role last, when all else is in effect."""
     return {
+        **{("gwuse", name): f"{use.calls}:{use.closed}" for name, use in wanted.gateways.items()},
         ("ctl", "prev"): wanted.previous if now < wanted.previous_until else "",
         ("ctl", "primary"): wanted.primary if wanted.role == "member" else "",
         ("ctl", "tick"): wanted.tick,
@@ -104,11 +108,10 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "places"), places(settings.capacity, settings.threshold)
     for alias in settings.aliases:
         yield ("alias", alias), 1
-    for gateway in settings.gateways:
-        yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}"
-    for number, route in enumerate(settings.routes, 1):
-        yield ("route", str(number)), f"{route.name}|{route.prefix}|{' '.join(route.targets)}"
-    yield ("route", "n"), len(settings.routes)
+    yield ("ctl", "period"), settings.health_checks.period_seconds
+    yield ("ctl", "threshold"), settings.health_checks.threshold
+    yield from gateway_entries(settings.gateways)
+    yield from route_entries(settings.routes, settings.gateways)
 
 
 def address_list(settings: Settings) -> str:

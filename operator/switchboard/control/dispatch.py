@@ -26,6 +26,7 @@ from switchboard.link.client import next_id
 from switchboard.link.codec import encode
 from switchboard.link.messages import Command, Configure, Drain, Role, Table, Tick
 from switchboard.pool.credits import TICK_SECONDS, received_live
+from switchboard.pool.gateways import InUse, in_use, limited
 from switchboard.pool.table import Row, shortlist
 
 logger = logging.getLogger(__name__)
@@ -81,9 +82,9 @@ class Dispatcher:
         rows = tuple(table.rows) if change.rows is None else change.rows
         version = fleet.next_version()
         base = None if change.rows is None else effect.table
-        error = await self._send(
-            member, Table(id=next_id(), pool=fleet.pool.name, version=version, rows=rows, base=base)
-        )
+        calls = gateways_in_use(fleet, member)
+        sent = Table(id=next_id(), pool=fleet.pool.name, version=version, rows=rows, base=base, gateways=calls)
+        error = await self._send(member, sent)
         if error is not None:
             self._again_later(member, error)
             effect.table = None
@@ -243,6 +244,13 @@ class Dispatcher:
             await asyncio.sleep(SILENCE_CHECK_SECONDS)
             if clock() - asleep_at < 2 * SILENCE_CHECK_SECONDS:
                 self._fleet.check_silence()
+
+
+def gateways_in_use(fleet: Fleet, assigner: Member) -> dict[str, InUse]:
+    """For the gateways that may have only so many calls at a time."""
+    configuration = fleet.configuration.command
+    names = limited(configuration.settings.gateways) if configuration is not None else ()
+    return in_use(fleet.proxies(), assigner.proxy.id, names) if names else {}
 
 
 def rows_for(fleet: Fleet, member: Member, rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -205,6 +205,8 @@ class Fleet:
             self._booted(member, before, assigned, now)
         elif not self.table.update(proxy):
             self._membership()
+        if before.reading is None or before.reading.gateways != report.gateways:
+            self.table.touch(now)
         if self.table.dirty:
             self.table_changed.set()
         if begins:

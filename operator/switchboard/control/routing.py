@@ -54,7 +54,7 @@ class RoutingTable:
         self.rows = rows
         self._at = {one.id: index for index, one in enumerate(rows)}
         self._whole = True
-        self._touch(now)
+        self.touch(now)
 
     def update(self, proxy: Proxy) -> bool:
         """Takes in one proxy's new reading; False when it changes who is in the table: rebuild then."""
@@ -67,7 +67,7 @@ class RoutingTable:
         if new != self.rows[index]:
             self.rows[index] = new
             self._changed.add(proxy.id)
-            self._touch(proxy.reading.sampled_at)
+            self.touch(proxy.reading.sampled_at)
         return True
 
     def take(self) -> Change | None:
@@ -79,11 +79,12 @@ class RoutingTable:
         self._changed, self._whole, self._since = set(), False, None
         return change
 
+    def touch(self, now: float) -> None:
+        """Something that goes along with the table has changed: it is to be sent, whether rows have changed or not."""
+        if self._since is None:
+            self._since = now
+
     def lost(self, now: float) -> None:
         """What was sent did not come into effect, or nobody knows: the next push carries the whole table."""
         self._whole = True
-        self._touch(now)
-
-    def _touch(self, now: float) -> None:
-        if self._since is None:
-            self._since = now
+        self.touch(now)

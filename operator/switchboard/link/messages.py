@@ -12,8 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from switchboard.pool.spec import Assignment, Capacity, Gateway, Media, Route, Sharing
-from switchboard.pool.table import Reading, Row, Version
+from switchboard.pool.gateways import InUse
+from switchboard.pool.spec import Assignment, Capacity, Gateway, HealthChecks, Media, Route, Sharing
+from switchboard.pool.table import GatewayCalls, Reading, Row, Version
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # a full table of 10,000 rows is below 1.5 MB
@@ -60,6 +61,7 @@ class Report(Message, frozen=True, tag="report"):
     media_ok: bool = True  # False: rtpengine does not answer, take the proxy out of the table
     received: dict[str, dict[int, int]] = {}
     assigned: dict[str, dict[int, int]] = {}
+    gateways: dict[str, GatewayCalls] = {}  # those with a limit: what arrived was read before what is in use
     assigned_total: int = 0  # all calls this proxy has assigned since its boot
     refused: int = 0  # calls refused admission and sent on since its boot
     saturated: int = 0  # calls answered with the saturated status since its boot
@@ -67,6 +69,7 @@ class Report(Message, frozen=True, tag="report"):
     admitted: int = 0  # calls admitted since its boot
     redirected: int = 0  # 302 sent since its boot
     forwarded: int = 0  # calls forwarded to another proxy since its boot
+    denied: int = 0  # requests from outside all networks since its boot
     table: Version = (0, 0)
     role: RoleName = "member"
     draining: bool = False
@@ -87,6 +90,7 @@ class Report(Message, frozen=True, tag="report"):
             bandwidth_bits_per_second=self.bandwidth_bits_per_second,
             media_ok=self.media_ok,
             received=self.received,
+            gateways=self.gateways,
             draining=self.draining,
         )
 
@@ -116,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     client_networks: tuple[str, ...]
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
+    health_checks: HealthChecks = HealthChecks()
     aliases: tuple[str, ...] = ()  # host names and addresses of the pool's Service: "us" in a Route or Request-URI
 
 
@@ -146,6 +151,7 @@ class Table(Message, frozen=True, tag="table"):
     version: Version
     rows: tuple[Row, ...]
     base: Version | None = None
+    gateways: dict[str, InUse] = {}  # for the primary: those with a limit; as a whole, whatever `base` says
 
 
 class Tick(Message, frozen=True, tag="tick"):

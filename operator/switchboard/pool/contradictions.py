@@ -27,6 +27,15 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
     yield from _clients_inside_gateways(spec)
+    yield from _destinations(spec)
+    if not spec.media.enabled:
+        for gateway in spec.gateways:
+            if gateway.codecs:
+                message = (
+                    f"spec.gateways {gateway.name!r} has codecs and spec.media.enabled is false: media that is not "
+                    f"relayed cannot be restricted; take the codecs out, or enable media"
+                )
+                yield "CodecsWithoutMedia", message
 
 
 def _no_room(spec: PoolSpec) -> Iterator[tuple[str, str]]:
@@ -136,6 +145,19 @@ def _clients_inside_gateways(spec: PoolSpec) -> Iterator[tuple[str, str]]:
                     f"would have the gateway's rights; take it out, or narrow the gateway's networks"
                 )
                 yield "ClientsInsideGateway", message
+
+
+def _destinations(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """Each route leads to targets, or to a gateway that has some."""
+    gateways = {gateway.name: gateway for gateway in spec.gateways}
+    for route in spec.routes:
+        where = f"spec.routes {route.name!r}"
+        if bool(route.targets) == bool(route.gateway):
+            yield "NoDestination", f"{where} must have either targets or a gateway: add one, or take one out"
+        elif route.gateway and route.gateway not in gateways:
+            yield "UnknownGateway", f"{where} leads to gateway {route.gateway!r}, which spec.gateways has not: add it"
+        elif route.gateway and not gateways[route.gateway].targets:
+            yield "NoDestination", f"{where} leads to gateway {route.gateway!r}, which has no targets: add its SIP URIs"
 
 
 def _network(text: str) -> q.Network:

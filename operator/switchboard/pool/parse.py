@@ -24,12 +24,16 @@ from switchboard.pool.spec import (
     FamilyPolicy,
     Gateway,
     GatewayKind,
+    HealthChecks,
     Listener,
     Media,
     Mode,
+    Plus,
     Policy,
     PoolSpec,
     ProxyTemplate,
+    Rewriting,
+    Rights,
     Route,
     ServiceType,
     Sharing,
@@ -67,6 +71,7 @@ def _spec(spec: Fields) -> PoolSpec:
         media=_media(spec.inside("media")),
         routes=tuple(_route(one) for one in spec.objects("routes")),
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
+        health_checks=_health_checks(spec.inside("healthChecks")),
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
@@ -141,14 +146,51 @@ def _route(route: Fields) -> Route:
     return Route(
         name=route.read("name", q.text, "", required=True),
         prefix=route.read("prefix", str, ""),
-        targets=route.each("targets", q.sip_uri, "", required=True),
+        domain=route.read("domain", q.domain, ""),
+        priority=route.read("priority", q.whole, 1),
+        weight=route.read("weight", q.whole, 1),
+        targets=route.each("targets", q.sip_uri, ""),
+        gateway=route.read("gateway", q.text, ""),
+    )
+
+
+def _health_checks(checks: Fields) -> HealthChecks:
+    return HealthChecks(
+        period_seconds=checks.read("period", q.whole_seconds, 10),
+        threshold=checks.read("threshold", q.positive, 2),
     )
 
 
 def _gateway(gateway: Fields) -> Gateway:
+    numbers = gateway.inside("numbers")
     return Gateway(
         name=gateway.read("name", q.text, "", required=True),
         kind=gateway.one_of("kind", GatewayKind, "voip", required=True),
         networks=gateway.each("networks", q.network, "", required=True),
         mode=gateway.one_of("mode", Mode, None),
+        targets=gateway.each("targets", q.sip_uri, ""),
+        rights=_rights(gateway.inside("rights")),
+        incoming=_rewriting(numbers.inside("incoming")),
+        outgoing=_rewriting(numbers.inside("outgoing")),
+        codecs=gateway.each("codecs", q.codec, ""),
+    )
+
+
+def _rights(rights: Fields) -> Rights:
+    return Rights(
+        prefixes=rights.each("prefixes", q.number_prefix, ""),
+        register=rights.read("register", q.flag, fallback=True),
+        video=rights.read("video", q.flag, fallback=True),
+        max_calls=rights.read("maxCalls", q.positive, None),
+        max_calls_per_second=rights.read("maxCallsPerSecond", q.positive, None),
+    )
+
+
+def _rewriting(rewriting: Fields) -> Rewriting | None:
+    if not rewriting.given:
+        return None
+    return Rewriting(
+        plus=rewriting.one_of("plus", Plus, "keep"),
+        strip=rewriting.read("strip", q.whole, 0),
+        prefix=rewriting.read("prefix", q.digits, ""),
     )

@@ -25,6 +25,10 @@ _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
 _TEMPLATE = re.compile(r"(?:[a-z0-9-]*\{pod\}[a-z0-9-]*)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
+_NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
+_DIGITS = re.compile(r"[0-9*#]*")
+_CODEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
 
 HIGHEST_PORT = 65535
@@ -147,6 +151,32 @@ def network(text: object) -> str:
         ipaddress.ip_network(str(text))
     except ValueError as error:
         raise ValueError("must be a network in CIDR notation without host bits, such as 198.51.100.0/24") from error
+    return str(text)
+
+
+def number_prefix(text: object) -> str:
+    """The beginning of a called number or user."""
+    return _matching(_NUMBER_PREFIX, text, "letters, digits and the characters + * # . _ -, such as +49")
+
+
+def domain(text: object) -> str:
+    """The host of a Request-URI; empty: any."""
+    return _matching(_DOMAIN, text, "a host name in lower case, such as voice.example.com, or an IPv4 address")
+
+
+def digits(text: object) -> str:
+    """Part of a telephone number."""
+    return _matching(_DIGITS, text, "digits, * and #, such as 0049")
+
+
+def codec(text: object) -> str:
+    """A codec's name, as SDP has it."""
+    return _matching(_CODEC, text, "a codec's name in SDP, such as PCMA or telephone-event")
+
+
+def _matching(pattern: re.Pattern[str], text: object, allowed: str) -> str:
+    if pattern.fullmatch(str(text)) is None:
+        raise ValueError(f"must be {allowed}")
     return str(text)
 
 

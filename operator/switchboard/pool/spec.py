@@ -9,6 +9,7 @@ import msgspec
 Policy = Literal["first", "least", "weighted"]
 Mode = Literal["forward", "redirect"]
 GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
+Plus = Literal["keep", "add", "remove"]
 Transport = Literal["UDP", "TCP"]
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
 Family = Literal["IPv4", "IPv6"]
@@ -104,20 +105,59 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Where calls whose user part starts with `prefix` go; targets are SIP URIs, tried in order."""
+    """Where calls to `domain` (empty: any) whose user part starts with `prefix` go: to SIP URIs, tried in order, or to
+    a gateway's targets. Routes that fit equally well are alternatives, by priority and weight as in RFC 2782.
+    """
 
     name: str
-    prefix: str
-    targets: tuple[str, ...]
+    prefix: str = ""
+    domain: str = ""
+    priority: int = 1
+    weight: int = 1
+    targets: tuple[str, ...] = ()
+    gateway: str = ""  # its name, instead of targets
+
+
+class HealthChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """OPTIONS to each target of a route, from every proxy, once in a period; 0: none.
+
+    A target that has failed `threshold` checks in a row is asked for a call only when no other is left.
+    """
+
+    period_seconds: int = 10
+    threshold: int = 2
+
+
+class Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway may do; calls are those that come from it."""
+
+    prefixes: tuple[str, ...] = ()  # of the numbers it may call, as the pool writes them; none: any
+    register: bool = True
+    video: bool = True  # in both directions
+    max_calls: int | None = None  # at a time, in the whole pool
+    max_calls_per_second: int | None = None
+
+
+class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+    """How a called number is written anew: plus removed, digits stripped, prefix put before, plus added."""
+
+    plus: Plus = "keep"
+    strip: int = 0  # digits
+    prefix: str = ""
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway that may enter the network from `networks` (CIDR); `mode` overrides the pool's."""
+    """A gateway: it may enter the network from `networks` (CIDR), and routes may lead to its `targets` (SIP URIs)."""
 
     name: str
     kind: GatewayKind
     networks: tuple[str, ...]
-    mode: Mode | None = None
+    mode: Mode | None = None  # overrides the pool's
+    targets: tuple[str, ...] = ()
+    rights: Rights = Rights()
+    incoming: Rewriting | None = None  # numbers that it calls
+    outgoing: Rewriting | None = None  # numbers that are called through it
+    codecs: tuple[str, ...] = ()  # those that calls through it may use, by their names in SDP; none: any
 
 
 class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +185,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     media: Media = Media()
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
+    health_checks: HealthChecks = HealthChecks()
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False

@@ -35,6 +35,13 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     weight: int  # free share of its places in steps of 5 %, 1 to 20, for policy weighted
 
 
+class GatewayCalls(msgspec.Struct, frozen=True):
+    """Calls of one gateway at one proxy: those in use, and those that arrived, by assigner and live tick."""
+
+    calls: int
+    received: Mapping[str, Mapping[int, int]] = {}
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A proxy's last report, as the one who computes the table holds it."""
 
@@ -50,6 +57,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth_bits_per_second: float = 0.0
     media_ok: bool = True
     received: Mapping[str, Mapping[int, int]] = {}
+    gateways: Mapping[str, GatewayCalls] = {}  # those with a limit, by name
     draining: bool = False  # in effect in Kamailio
 
 

@@ -3,7 +3,7 @@
 | port  | from |
 |-------|------|
 | agent | the operator, the pool's proxies, Prometheus in a namespace labelled `switchboard.dev/monitoring: "true"` |
-| SIP   | client networks, gateways, routes' targets, the pool's proxies |
+| SIP   | client networks, gateways, targets of both routes and gateways, the pool's proxies |
 | RTP   | anybody: media comes from where the SDP says, which no list knows beforehand |
 
 It is the outer of two fences: Kamailio checks the same client networks and gateways itself, because not every cluster
@@ -61,7 +61,9 @@ def _prometheus() -> Manifest:
 def _sip(spec: PoolSpec, peers: Manifest) -> Manifest:
     """A target named by a host outside the cluster may have any address: then Kamailio's own list alone decides."""
     rule: Manifest = {"ports": [_port(listener.transport, port) for listener in spec.listen for port in listener.ports]}
-    targets = [_target(uri) for route in spec.routes for uri in route.targets]
+    uris = [uri for route in spec.routes for uri in route.targets]
+    uris += [uri for gateway in spec.gateways for uri in gateway.targets]
+    targets = [_target(uri) for uri in uris]
     if None not in targets:
         blocks = [{"ipBlock": {"cidr": cidr}} for cidr in _networks(spec)]
         rule["from"] = _unique([peers, *blocks, *(target for target in targets if target)])

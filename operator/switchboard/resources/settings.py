@@ -21,5 +21,6 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         client_networks=spec.client_networks,
         gateways=spec.gateways,
         routes=spec.routes,
+        health_checks=spec.health_checks,
         aliases=(*names.aliases(pool), *addresses),
     )

@@ -80,7 +80,14 @@ def proxys() -> bytes:
         bandwidth_bits_per_second=1000,
         workload=0.2,
     )
-    return generate_latest(Metrics("voice", "edge", "edge-a", lambda: report).registry)
+    labels = {"namespace": "voice", "pool": "edge", "proxy": "edge-a"}
+    metrics = Metrics(
+        labels,
+        lambda: report,
+        lambda: {("pstn-1", "prefix"): 3},
+        lambda: {"sip:192.0.2.1": True, "sip:192.0.2.2": False},
+    )
+    return generate_latest(metrics.registry)
 
 
 def exposed() -> set[str]:
@@ -118,6 +125,18 @@ def test_lost_calls_are_counted_from_zero_while_a_pool_is_looked_after() -> None
         CERTIFICATE_EXPIRY.labels("voice", "gone", "agent").set(1)
         assert 'switchboard_calls_lost_total{namespace="voice",pool="gone"} 0.0' in generate_latest(REGISTRY).decode()
     assert 'pool="gone"' not in generate_latest(REGISTRY).decode()
+
+
+def test_a_proxys_refusals_and_targets_are_told_apart() -> None:
+    """Refusals by gateway and reason; health by target."""
+    whose = 'namespace="voice",pool="edge",proxy="edge-a"'
+    text = proxys().decode()
+    for line in (
+        f'switchboard_proxy_gateway_requests_refused_total{{gateway="pstn-1",{whose},reason="prefix"}} 3.0',
+        f'switchboard_proxy_target_up{{{whose},target="sip:192.0.2.1"}} 1.0',
+        f'switchboard_proxy_target_up{{{whose},target="sip:192.0.2.2"}} 0.0',
+    ):
+        assert line in text
 
 
 def test_alerts_fire(tmp_path: Path) -> None:

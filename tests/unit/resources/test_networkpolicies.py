@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from switchboard.pool.spec import Media, PoolSpec, Route
+from switchboard.pool.spec import Gateway, Media, PoolSpec, Route
 from switchboard.resources.names import PoolRef
 from switchboard.resources.networkpolicies import build_network_policy
 
@@ -26,6 +26,13 @@ def sip_sources(pool: PoolRef, spec: PoolSpec, *targets: str) -> list[dict[str, 
     routed = msgspec.structs.replace(spec, routes=(Route(name="r", prefix="", targets=targets),))
     rule = rule_for(build_network_policy(pool, routed, "switchboard"), "UDP", 5060)
     return rule.get("from")
+
+
+def test_sip_is_for_the_targets_of_gateways(pool: PoolRef, spec: PoolSpec) -> None:
+    """A gateway may answer from other addresses than those that it calls from."""
+    carrier = Gateway(name="g", kind="pstn", networks=("203.0.113.0/28",), targets=("sip:192.0.2.77",))
+    policy = build_network_policy(pool, msgspec.structs.replace(spec, gateways=(carrier,)), "switchboard")
+    assert {"ipBlock": {"cidr": "192.0.2.77/32"}} in rule_for(policy, "UDP", 5060)["from"]
 
 
 def test_agents_are_reached_by_operator_peers_and_prometheus(pool: PoolRef, spec: PoolSpec) -> None:

@@ -1,0 +1,53 @@
+"""Gateways and routes in Kamailio's words: the htables `gw` and `route` (docs/contracts.md). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from switchboard.agent.kamailio import Key, Value
+from switchboard.pool.spec import Gateway, Rewriting, Route
+
+
+def gateway_entries(gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
+    """`kind|mode|name=value ...`; what is not restricted is left out."""
+    for gateway in gateways:
+        limits = " ".join(f"{name}={value}" for name, value in _limits(gateway).items() if value)
+        yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}|{limits}"
+
+
+def route_entries(routes: Sequence[Route], gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
+    """`domain|prefix|priority|weight|gateway|target target ...`, numbered from 1; their number last."""
+    by_name = _targets_of(gateways)
+    for number, route in enumerate(routes, 1):
+        to = " ".join(route.targets or by_name.get(route.gateway, ()))
+        text = f"{route.domain}|{route.prefix}|{route.priority}|{route.weight}|{route.gateway}|{to}"
+        yield ("route", str(number)), text
+    yield ("route", "n"), len(routes)
+
+
+def targets(routes: Iterable[Route], gateways: Iterable[Gateway]) -> list[str]:
+    """Every target that a route leads to, once."""
+    by_name = _targets_of(gateways)
+    return list(dict.fromkeys(to for route in routes for to in route.targets or by_name.get(route.gateway, ())))
+
+
+def _targets_of(gateways: Iterable[Gateway]) -> dict[str, tuple[str, ...]]:
+    return {gateway.name: gateway.targets for gateway in gateways}
+
+
+def _limits(gateway: Gateway) -> dict[str, str]:
+    rights = gateway.rights
+    return {
+        "prefixes": ",".join(rights.prefixes),
+        "register": "" if rights.register else "0",
+        "video": "" if rights.video else "0",
+        "calls": str(rights.max_calls or ""),
+        "rate": str(rights.max_calls_per_second or ""),
+        "incoming": _rewriting(gateway.incoming),
+        "outgoing": _rewriting(gateway.outgoing),
+        "codecs": ",".join(gateway.codecs),
+    }
+
+
+def _rewriting(rule: Rewriting | None) -> str:
+    return "" if rule is None else f"{rule.plus}:{rule.strip}:{rule.prefix}"

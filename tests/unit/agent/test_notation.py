@@ -1,0 +1,47 @@
+"""Gateways and routes as Kamailio's configuration reads them."""
+
+from switchboard.agent.notation import gateway_entries, route_entries, targets
+from switchboard.pool.spec import Gateway, Rewriting, Rights, Route
+
+CARRIER = Gateway(
+    name="carrier",
+    kind="pstn",
+    networks=("203.0.113.0/28",),
+    mode="redirect",
+    targets=("sip:203.0.113.1", "sip:203.0.113.2"),
+    rights=Rights(prefixes=("+49", "112"), register=False, video=False, max_calls=30, max_calls_per_second=5),
+    incoming=Rewriting(plus="add", strip=1, prefix="49"),
+    outgoing=Rewriting(plus="remove"),
+    codecs=("PCMA", "telephone-event"),
+)
+FREE = Gateway(name="free", kind="voip", networks=("192.0.2.7/32",))
+ROUTES = (
+    Route(name="pbx", domain="voice.example.com", targets=("sip:192.0.2.1", "sip:203.0.113.1")),
+    Route(name="out", prefix="+49", priority=2, weight=7, gateway="carrier"),
+)
+
+
+def test_what_is_restricted_is_told_and_nothing_else() -> None:
+    """A gateway without rights of its own has nothing after its kind and mode."""
+    assert dict(gateway_entries([CARRIER, FREE])) == {
+        ("gw", "carrier"): (
+            "pstn|redirect|prefixes=+49,112 register=0 video=0 calls=30 rate=5 incoming=add:1:49 outgoing=remove:0: "
+            "codecs=PCMA,telephone-event"
+        ),
+        ("gw", "free"): "voip||",
+    }
+
+
+def test_a_route_has_its_targets_or_its_gateways() -> None:
+    """The name of the gateway goes along, for what holds for calls through it; the number of routes comes last."""
+    entries = list(route_entries(ROUTES, [CARRIER, FREE]))
+    assert entries == [
+        (("route", "1"), "voice.example.com||1|1||sip:192.0.2.1 sip:203.0.113.1"),
+        (("route", "2"), "|+49|2|7|carrier|sip:203.0.113.1 sip:203.0.113.2"),
+        (("route", "n"), 2),
+    ]
+
+
+def test_targets_are_told_once() -> None:
+    """Whichever routes lead to them."""
+    assert targets(ROUTES, [CARRIER, FREE]) == ["sip:192.0.2.1", "sip:203.0.113.1", "sip:203.0.113.2"]

@@ -11,8 +11,9 @@ from typing import Any
 
 from e2e.embedded.network import add_host
 from switchboard.control.kube import Object
-from tests.cluster.world import PBX, Pool, until
+from tests.cluster.world import PBX, Pool
 from tests.tools.sipp import Sipp, caller
+from tests.tools.wait import until
 
 CARRIER, BUSY_CARRIER = "198.18.131.1", "198.18.132.1"
 NAME_SERVER = "198.18.200.53"

@@ -110,7 +110,7 @@ packages=$(awk -v image="$image" '/^[^#]/ && (image == "all" || $0 ~ " " image "
 say "Debian 13 with $packages"
 debian --variant=essential --include="$packages" \
   --customize-hook='mkdir -p "$1/opt/switchboard/operator" "$1/opt/switchboard/proxy"' \
-  --customize-hook='for d in load settings tls token; do mkdir -p "$1/etc/switchboard/$d"; done' \
+  --customize-hook='for d in load settings tls token listen; do mkdir -p "$1/etc/switchboard/$d"; done' \
   --customize-hook="copy-in $work/lib /opt/switchboard" \
   --customize-hook="copy-in $work/bin /usr/local" \
   --customize-hook='chroot "$1" python3 -m compileall -q -j 0 /opt/switchboard/lib' \

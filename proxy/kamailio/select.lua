@@ -36,8 +36,8 @@ end
 -- The 302: scheme, user, transport and parameters stay the client's; the domain it asked for goes along, signed.
 -- `parts`: what of the request is needed, in one string, because each look into the message costs as much as all of them.
 local function redirect(row, unsigned, visited, parts)
-  local scheme, user, host, port, params, proto, source, domain =
-    string.match(parts, "^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$")
+  local scheme, user, host, port, params, proto, at_port, source, domain =
+    string.match(parts, "^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$")
   if row.id ~= tokens.own_id() then visited = tokens.with_self(visited) end
   visited = tokens.bare(visited)
   if domain == "" then domain = (port == "0" or port == "" or port == "<null>") and host or host .. ":" .. port end
@@ -49,8 +49,10 @@ local function redirect(row, unsigned, visited, parts)
     end
   end
   local token = tokens.sign(unsigned, row.id, visited, "ip=" .. source, domain)
+  -- TLS has a port of its own, the same at each proxy.
+  local host_port = proto == "tls" and row.advertise:gsub("%d+$", at_port) or row.advertise
   KSR.hdr.append_to_reply("Contact: <" .. scheme .. ":" .. (user ~= "" and user ~= "<null>" and user .. "@" or "") ..
-    row.advertise .. (proto ~= "udp" and ";transport=" .. proto or "") .. kept ..
+    host_port .. (proto ~= "udp" and ";transport=" .. proto or "") .. kept ..
     ";vpd=" .. domain .. (visited ~= "" and ";vpv=" .. visited or "") .. ";vpt=" .. token .. ">\r\n")
   KSR.sl.send_reply(302, "Moved Temporarily")
   inc("cnt", "redirected")

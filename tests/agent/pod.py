@@ -37,6 +37,7 @@ from switchboard.resources.certificates import (
 )
 from switchboard.resources.names import PoolRef
 from tests.tools.addresses import TARGETS
+from tests.tools.certificates import Secret
 from tests.tools.proxies import PROJECT, Program, Proxy, descendants, rootfs
 from tests.tools.wait import WITHIN_SECONDS, until
 
@@ -155,13 +156,17 @@ class Operator:
 class Pod:
     """Kamailio, rtpengine and agent at one address."""
 
-    def __init__(self, number: int, address: str, pki: Pki, run: Path) -> None:
+    def __init__(
+        self, number: int, address: str, pki: Pki, run: Path, *, listen: str, secrets: Mapping[str, Secret]
+    ) -> None:
         self.name = f"edge-{number:05d}"
         self.address = address
         self.pki = pki
         self.run = run
         self.etc = run / "etc"
-        self.proxy = Proxy(self.name, address, run, rootfs(), media=True, media_timeout_seconds=60)
+        self.listen = listen
+        self.proxy = Proxy(self.name, address, run, rootfs(), media=True, media_timeout_seconds=60, LISTEN=listen)
+        self.proxy.secrets(secrets)
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = run / "agent.log"
         for name in ("tls", "token", "load", "settings"):
@@ -177,7 +182,7 @@ class Pod:
             "POD_NAME": self.name,
             "POD_NAMESPACE": POOL.namespace,
             "POD_IP": self.address,
-            "LISTEN": "udp:5060 tcp:5060",
+            "LISTEN": self.listen,
             "ADVERTISE": self.address,
             "MEDIA_PORTS": "20000-29999",
             "RUN_DIR": str(self.run),
@@ -254,8 +259,15 @@ class Pod:
 
 
 @contextlib.asynccontextmanager
-async def pods(network: str, count: int = 1, *, started: bool = True) -> AsyncIterator[list[Pod]]:
-    """Pods `<network>.1`, `<network>.2`, ...; all gone afterwards."""
+async def pods(
+    network: str,
+    count: int = 1,
+    *,
+    started: bool = True,
+    listen: str = "udp:5060 tcp:5060",
+    secrets: Mapping[str, Secret] | None = None,
+) -> AsyncIterator[list[Pod]]:
+    """Pods `<network>.1`, `<network>.2`, ...; all gone afterwards. `secrets`: those of the listeners, by name."""
     base = Path(tempfile.mkdtemp(prefix="sw-", dir="/tmp"))  # short, for UNIX socket paths
     pki, made = Pki(), list[Pod]()
     try:
@@ -263,7 +275,7 @@ async def pods(network: str, count: int = 1, *, started: bool = True) -> AsyncIt
         for number in range(1, count + 1):
             run = base / str(number)
             run.mkdir(mode=0o777)
-            made.append(Pod(number, f"{network}.{number}", pki, run))
+            made.append(Pod(number, f"{network}.{number}", pki, run, listen=listen, secrets=secrets or {}))
             if started:
                 made[-1].start()
         yield made

@@ -2,12 +2,13 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from e2e import product
+from e2e.embedded.cluster import Cluster
 from switchboard.control.kube import Kube, configure
 from tests.cluster.world import Pool
 
@@ -41,3 +42,12 @@ async def make_pool(installed: None, kube: Kube, tmp_path: Path) -> AsyncIterato
 @pytest.fixture
 def pool(make_pool: Callable[[str], Pool]) -> Pool:
     return make_pool("edge")
+
+
+@pytest.fixture
+def fast_volumes() -> Iterator[None]:
+    """Secrets reach the pods at once, not after a kubelet's minute."""
+    cluster = Cluster()
+    cluster.choose(volume_refresh_seconds=0.5)
+    yield
+    cluster.choose(volume_refresh_seconds=60.0)

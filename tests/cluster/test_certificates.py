@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
-import pytest
 from cryptography import x509
 
 from e2e import product
-from e2e.embedded.cluster import Cluster
 from switchboard.control.credentials import AUTHORITY_LIFE, CERTIFICATE_LIFE
 from switchboard.resources import certificates
 from switchboard.resources.certificates import Authorities, Term
@@ -18,15 +15,6 @@ from switchboard.resources.names import PoolRef
 from switchboard.resources.secrets import build_agent_tls, build_authority, build_operator_tls
 from tests.cluster.world import Pool, holder
 from tests.tools.wait import until
-
-
-@pytest.fixture
-def fast_volumes() -> Iterator[None]:
-    """Secrets reach the pods at once, not after a kubelet's minute."""
-    cluster = Cluster()
-    cluster.choose(volume_refresh_seconds=0.5)
-    yield
-    cluster.choose(volume_refresh_seconds=60.0)
 
 
 async def age(pool: Pool) -> None:

@@ -135,6 +135,8 @@ def test_defaults_fill_in_what_a_part_leaves_out(kubectl: Kubectl) -> None:
     assert json.loads(result.stdout)["spec"]["sharing"] == {"period": "1s", "change": "2%", "staleAfter": "3s"}
 
 
+UDP = {"transport": "UDP", "port": 5060}
+TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
 GATEWAY = {"name": "g", "kind": "pstn", "networks": ["203.0.113.0/28"]}
 ROUTE = {"name": "pbx", "targets": ["sip:pbx.voice.svc:5060"]}
 
@@ -173,7 +175,24 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.assignment.saturated.status", 200, "spec.assignment.saturated.status", '"480", "486", "500", "503"'),
     ("spec.assignment.saturated.retryAfter", "0s", "spec.assignment.saturated.retryAfter", "from 1s to 10m"),
     ("spec.listen", [], "spec.listen", "at least 1 item"),
-    ("spec.listen", [{"transport": "TLS", "port": 5061}], "spec.listen[0].transport", '"UDP", "TCP"'),
+    (
+        "spec.listen",
+        [{"transport": "SCTP", "port": 5060}],
+        "spec.listen[0].transport",
+        '"UDP", "TCP", "TLS", "WS", "WSS"',
+    ),
+    (
+        "spec.listen",
+        [UDP, {"transport": "TLS", "port": 5061}],
+        "spec.listen[1].secretName",
+        "must be set with transport",
+    ),
+    ("spec.listen", [UDP | {"secretName": "edge-tls"}], "spec.listen[0].secretName", "must be set with transport"),
+    ("spec.listen", [UDP, TLS | {"secretName": "Edge_TLS"}], "spec.listen[1].secretName", "the name of a Secret"),
+    ("spec.listen", [UDP, TLS | {"clientCertificates": "some"}], "listen[1].clientCertificates", '"none", "required"'),
+    ("spec.listen", [UDP | {"clientCertificates": "none"}], "spec.listen[0].clientCertificates", "with transport TLS"),
+    ("spec.listen", [TLS], "spec.listen", "must have a transport UDP or TCP"),
+    ("spec.listen", [UDP, TLS, {"transport": "WS", "port": 5061}], "spec.listen", "at most one of the transports"),
     ("spec.listen", [{"transport": "UDP", "port": 506}], "spec.listen[0].port", "greater than or equal to 1024"),
     ("spec.listen", [{"transport": "TCP", "port": 7443}], "spec.listen[0].port", "must not be 7443"),
     ("spec.listen", [{"transport": "UDP", "port": 21000}], "spec.listen", "outside that range"),
@@ -195,6 +214,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.clients.networks", [], "spec.clients.networks", "at least 1 item"),
     ("spec.clients.networks", ["198.51.100.0"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     ("spec.clients.networks", ["198.51.100.1/24"], "spec.clients.networks[0]", "CIDR notation without host bits"),
+    ("spec.clients.origins", ["https://a.example/"], "spec.clients.origins[0]", "such as https://phone.example.com"),
     ("spec.clients.networks", ["198.51.100.0/33"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     (
         "spec.gateways",

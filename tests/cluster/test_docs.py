@@ -15,7 +15,11 @@ from e2e import helm, product
 from tests.cluster.world import Pool
 
 DOCS = product.ROOT / "docs"
-FRAGMENTS = [DOCS / "scaling.md", DOCS / "exposure.md"]  # pages with parts of a VoipProxyPool, and other resources
+FRAGMENTS = [
+    DOCS / "scaling.md",
+    DOCS / "exposure.md",
+    DOCS / "clients.md",
+]  # pages with parts of a VoipProxyPool, and other resources
 
 
 def blocks(page: Path, language: str) -> list[str]:

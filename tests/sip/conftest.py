@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 
 import pytest
 
 from tests.tools import answers
-from tests.tools.addresses import CLIENTS, PROXIES, TARGETS
+from tests.tools.addresses import CLIENTS, LISTENING, PROXIES, TARGETS
+from tests.tools.certificates import Authority
+from tests.tools.listeners import LISTEN, SECRET
 from tests.tools.pool import Pool
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.sip import Phone
@@ -19,6 +22,25 @@ LOG_CHARACTERS = 4000
 def proxies() -> Iterator[Sequence[Proxy]]:
     with fleet(5, PROXIES) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """Who has issued the listeners' certificate."""
+    return Authority()
+
+
+@pytest.fixture(scope="session")
+def listening(authority: Authority) -> Iterator[Sequence[Proxy]]:
+    """Two proxies with a listener of every transport."""
+    with fleet(2, LISTENING, secrets={SECRET: authority.secret()}, LISTEN=LISTEN) as started:
+        yield started
+
+
+@pytest.fixture
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """A client that knows the listeners' authority."""
+    return authority.client()
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.certificates import Authority, mount
 from tests.tools.proxies import PROJECT, rootfs
 
 BIN = "/opt/switchboard/proxy/bin"
 RUN_DIR = "/run/switchboard"
+EVERY = "udp:5060 tcp:5060 tls:5061/edge-tls ws:8080 wss:8443/edge-tls/required"
 ENVIRONMENT = {
     "POOL": "test",
     "POD_NAME": "edge-00001",
@@ -20,6 +22,7 @@ ENVIRONMENT = {
     "MEDIA_PORTS": "20000-24999",
     "MEDIA_TIMEOUT": "60",
     "RUN_DIR": RUN_DIR,
+    "ETC_DIR": f"{RUN_DIR}/etc",
     "NG_ADDRESS": "127.78.1.1:2223",
 }
 
@@ -49,6 +52,10 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         {"POD_IPS": "127.78.1.1,::1"},
         {"POD_IPS": "127.78.1.1,::1", "ADVERTISE": "localhost"},
         {"POD_IP": "::1", "ADVERTISE": "::1", "NG_ADDRESS": "[::1]:2223"},
+        {"LISTEN": "udp:5060 ws:8080"},
+        {"LISTEN": "udp:5060 tls:5061/edge-tls"},
+        {"LISTEN": EVERY, "POD_IPS": "127.78.1.1,::1"},
+        {"LISTEN": EVERY, "MEDIA_PORTS": "", "ADVERTISE": "localhost"},
     ],
     ids=[
         "default",
@@ -61,10 +68,15 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         "both families",
         "both families by name",
         "ipv6",
+        "websocket",
+        "tls",
+        "every transport, both families",
+        "every transport by name, no media",
     ],
 )
 def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
     """Kamailio takes the configuration with every set of listeners, with media and without, and warns of nothing."""
+    mount(tmp_path / "etc" / "listen", {"edge-tls": Authority().secret()})
     checked = run("kamailio", "-c", run_dir=tmp_path, **changes)
     assert checked.returncode == 0, checked.stderr
     assert "config file ok" in checked.stderr
@@ -77,6 +89,9 @@ def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
         ("kamailio", {"POD_NAME": ""}, "POD_NAME is not set"),
         ("kamailio", {"LISTEN": ""}, "LISTEN is not set"),
         ("kamailio", {"LISTEN": "sctp:5060"}, "'sctp:5060'"),
+        ("kamailio", {"LISTEN": "udp:5060/edge-tls"}, "has a Secret, and is not tls or wss"),
+        ("kamailio", {"LISTEN": "udp:5060 wss:8443"}, "'wss:8443' has no Secret"),
+        ("kamailio", {"LISTEN": "tls:5061/edge-tls"}, "no certificate at /run/switchboard/etc/listen/edge-tls"),
         ("kamailio", {"LISTEN": "udp:high"}, "'high' is not a port"),
         ("kamailio", {"LISTEN": "udp:70000"}, "70000"),
         ("kamailio", {"RUN_DIR": "/usr/nowhere"}, "not writable"),

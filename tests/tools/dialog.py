@@ -129,8 +129,7 @@ class Dialog:
 
 
 def via(endpoint: Endpoint) -> str:
-    ip, port = endpoint.address
-    return f"SIP/2.0/{endpoint.protocol.upper()} {ip}:{port};rport;branch=z9hG4bK{fresh_tag()}"
+    return f"SIP/2.0/{endpoint.protocol.upper()} {endpoint.sent_by};rport;branch=z9hG4bK{fresh_tag()}"
 
 
 def dialog_of_caller(endpoint: Endpoint, request: Message, answer: Message) -> Dialog:

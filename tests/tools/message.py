@@ -142,8 +142,8 @@ def parameter(value: str, name: str) -> str:
 
 
 def hop(uri: str) -> Address:
-    """Host and port that a SIP URI names, for numeric IPv4 hosts."""
-    found = re.match(r"sips?:(?:[^@;>]*@)?([0-9.]+)(?::(\d+))?", uri)
+    """Host and port that a SIP URI names, for numeric hosts."""
+    found = re.match(r"sips?:(?:[^@;>]*@)?\[?((?<=\[)[0-9a-f:]+|[0-9.]+)\]?(?::(\d+))?", uri)
     if found is None:
         raise ValueError(f"{uri!r} names no numeric address; say where to send it")
     return found.group(1), int(found.group(2) or 5060)

@@ -20,7 +20,7 @@ TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse")
+TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin")
 MEMORIES = ("sus", "bad", "brk", "known", "rate", "health")  # what a proxy remembers for a while
 
 
@@ -108,7 +108,17 @@ class Pool:
         for host in (ALIAS, SERVICE):
             proxy.control.set("alias", host, 1)
         proxy.set(
-            key=KEY, mode="forward", policy="first", hops=5, status=503, retry=2, drain=0, media=1, tick=TICK, prev=""
+            key=KEY,
+            mode="forward",
+            policy="first",
+            hops=5,
+            status=503,
+            retry=2,
+            drain=0,
+            media=1,
+            tick=TICK,
+            prev="",
+            origins=0,
         )
         proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)

@@ -16,10 +16,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.tools.certificates import Secret, mount
 from tests.tools.control import Control, ControlError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -155,6 +156,7 @@ class Proxy:
             "MEDIA_TIMEOUT": str(media_timeout_seconds),
             "RUN_DIR": RUN_DIR,
             "NG_ADDRESS": f"{ip}:{NG_PORT}",
+            "ETC_DIR": f"{RUN_DIR}/etc",
             **environment,
         }
         self._control: Control | None = None
@@ -283,6 +285,10 @@ class Proxy:
         """Calls in use, as admission counts them."""
         return self.control.number("use", "calls")
 
+    def secrets(self, secrets: Mapping[str, Secret]) -> None:
+        """The Secrets of its listeners, as they are from now on."""
+        mount(self.run / "etc" / "listen", secrets)
+
     def networks(self, clients: Sequence[str], gateways: dict[str, str] | None = None) -> None:
         """Who may use the pool: client networks, and gateways (name → network)."""
         lines = [f"1 {_network(network)} 0 clients\n" for network in clients]
@@ -299,9 +305,18 @@ def _network(cidr: str) -> str:
 
 @contextlib.contextmanager
 def fleet(
-    count: int, network: str, *, media: bool = True, media_timeout_seconds: int = 60, **environment: str
+    count: int,
+    network: str,
+    *,
+    media: bool = True,
+    media_timeout_seconds: int = 60,
+    secrets: Mapping[str, Secret] | None = None,
+    **environment: str,
 ) -> Iterator[list[Proxy]]:
-    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards. `environment`: what theirs has besides."""
+    """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards.
+
+    `environment`: what theirs has besides; `secrets`: those of its listeners, by name.
+    """
     if shutil.which("bwrap") is None:
         raise ProxyError("bwrap is missing: apt-get install bubblewrap")
     root = rootfs()
@@ -322,6 +337,7 @@ def fleet(
                 **environment,
             )
             proxies.append(proxy)
+            proxy.secrets(secrets or {})
             proxy.start()
         yield proxies
     finally:

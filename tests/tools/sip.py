@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypedDict, Unpack
 
@@ -63,9 +64,16 @@ class Phone:
     @classmethod
     @contextlib.asynccontextmanager
     async def at(
-        cls, ip: str, port: int = 0, *, protocol: Protocol = "udp", listening: bool = False, user: str = "alice"
+        cls,
+        ip: str,
+        port: int = 0,
+        *,
+        protocol: Protocol = "udp",
+        listening: bool = False,
+        user: str = "alice",
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Phone]:
-        phone = cls(await Endpoint.open(ip, port, protocol, listening=listening), user)
+        phone = cls(await Endpoint.open(ip, port, protocol, listening=listening, tls=tls), user)
         try:
             yield phone
         finally:
@@ -77,8 +85,8 @@ class Phone:
 
     @property
     def uri(self) -> str:
-        ip, port = self.endpoint.address
-        return f"sip:{self.user}@{ip}:{port}" + (";transport=tcp" if self.endpoint.protocol == "tcp" else "")
+        transport = {"udp": "", "wss": "ws"}.get(self.endpoint.protocol, self.endpoint.protocol)
+        return f"sip:{self.user}@{self.endpoint.sent_by}" + (f";transport={transport}" if transport else "")
 
     @property
     def contact(self) -> str:
@@ -118,7 +126,7 @@ class Phone:
     async def request(self, method: str, uri: str, **options: Unpack[Options]) -> Transaction:
         """Sends a request outside of any dialog; its answer is `await transaction.final()`."""
         target = options.get("to") or sip.hop(uri)
-        if self.endpoint.protocol == "tcp":
+        if self.endpoint.protocol != "udp":
             await self.endpoint.connect(target)
         to_tag = f";tag={options['to_tag']}" if "to_tag" in options else ""
         caller = options.get("from_uri") or f"sip:{self.user}@example.test"

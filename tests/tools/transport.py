@@ -1,20 +1,25 @@
-"""A SIP socket, UDP or TCP, that keeps a record of every message that reached it, with where it came from."""
+"""A SIP socket over any transport that keeps a record of every message that reached it, with where it came from."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
+import secrets
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import aiohttp
+
+from tests.tools.certificates import HOST
 from tests.tools.message import Address, Message
 from tests.tools.wait import WITHIN_SECONDS
 
 BUFFER_BYTES = 4 << 20  # a burst of calls is answered faster than a phone reads
-Protocol = Literal["udp", "tcp"]
+Protocol = Literal["udp", "tcp", "tls", "ws", "wss"]
 
 
 class SipTimeoutError(AssertionError):
@@ -32,10 +37,14 @@ class Packet:
 
 
 class Endpoint:
-    """Sends and receives SIP at one address. Over TCP it connects to send, and accepts if `listening`."""
+    """Sends and receives SIP at one address. Over TCP and TLS it connects to send; over TCP it accepts if `listening`.
 
-    def __init__(self, protocol: Protocol) -> None:
+    In a WebSocket it does as a browser does: it has no address to tell anybody, and all goes over one connection.
+    """
+
+    def __init__(self, protocol: Protocol, tls: ssl.SSLContext | None = None) -> None:
         self.protocol = protocol
+        self.tls = tls
         self.address: Address = ("", 0)
         self.log: list[Packet] = []
         self.sent: list[tuple[Address, Message]] = []
@@ -44,11 +53,22 @@ class Endpoint:
         self._udp: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._streams: dict[Address, asyncio.StreamWriter] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._invalid = f"{secrets.token_hex(6)}.invalid"
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, ip: str, port: int = 0, protocol: Protocol = "udp", *, listening: bool = False) -> Endpoint:
-        endpoint = cls(protocol)
+    async def open(
+        cls,
+        ip: str,
+        port: int = 0,
+        protocol: Protocol = "udp",
+        *,
+        listening: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> Endpoint:
+        endpoint = cls(protocol, tls)
         loop = asyncio.get_running_loop()
         if protocol == "udp":
             endpoint._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(endpoint), (ip, port))
@@ -61,10 +81,23 @@ class Endpoint:
             endpoint.address = (ip, port)
         return endpoint
 
+    @property
+    def sent_by(self) -> str:
+        """The host and port that it gives as its own."""
+        ip, port = self.address
+        host = f"[{ip}]" if ":" in ip else ip
+        return self._invalid if self.protocol in ("ws", "wss") else f"{host}:{port}"
+
     async def connect(self, to: Address) -> Address:
-        """Connects over TCP, if not connected already, and says from which address."""
+        """Connects, if not connected already, and says from which address."""
+        if self.protocol in ("ws", "wss"):
+            if self._socket is None:
+                await self._open_socket(to)
+            return self.address
         if to not in self._streams:
-            reader, writer = await asyncio.open_connection(*to, local_addr=(self.address[0], 0))
+            name = HOST if self.tls is not None else None
+            local = (self.address[0], 0)
+            reader, writer = await asyncio.open_connection(*to, local_addr=local, ssl=self.tls, server_hostname=name)
             self._streams[to] = writer
             self._start(self._read(reader, writer, to))
             if self._server is None:
@@ -81,6 +114,9 @@ class Endpoint:
             self._udp.sendto(data, to)
             return
         await self.connect(to)
+        if self._socket is not None:
+            await self._socket.send_str(data.decode())
+            return
         self._streams[to].write(data)
         await self._streams[to].drain()
 
@@ -124,12 +160,18 @@ class Endpoint:
             self._server.close()
         for writer in self._streams.values():
             writer.close()
+        if self._session is not None:
+            await self._session.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def hang_up(self, peer: Address) -> None:
         """Closes the connection with `peer`, as a client that loses its network does."""
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+            return
         writer = self._streams.pop(peer)
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -146,6 +188,22 @@ class Endpoint:
     async def _wake(self) -> None:
         async with self._arrived:
             self._arrived.notify_all()
+
+    async def _open_socket(self, to: Address) -> None:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(local_addr=(self.address[0], 0))
+            self._session = aiohttp.ClientSession(connector=connector)
+        host = f"[{to[0]}]" if ":" in to[0] else to[0]
+        url = f"{self.protocol}://{host}:{to[1]}/"
+        socket = await self._session.ws_connect(url, protocols=["sip"], ssl=self.tls or True, server_hostname=HOST)
+        assert socket.protocol == "sip", f"{url} speaks {socket.protocol}"
+        self._socket = socket
+        self.address = socket.get_extra_info("sockname")[:2]
+        self._start(self._read_socket(socket, to))
+
+    async def _read_socket(self, socket: aiohttp.ClientWebSocketResponse, to: Address) -> None:
+        async for frame in socket:
+            self.received(frame.data if isinstance(frame.data, bytes) else frame.data.encode(), to)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer: Address = writer.get_extra_info("peername")[:2]

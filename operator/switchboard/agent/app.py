@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from aiohttp import web
 
 from switchboard.agent import drain
 from switchboard.agent.apply import Applier
+from switchboard.agent.certificates import ListenerCertificates
 from switchboard.agent.environment import AGENT_PORT, Environment
 from switchboard.agent.http import application, helper_application
 from switchboard.agent.kamailio import Kamailio
@@ -58,6 +59,7 @@ class Agent:
         self._rtpengine = Rtpengine(environment.media_address, self._awake.set) if environment.media else None
         self._sampler = Sampler(self._kamailio, Processes(environment.proxy), self._rtpengine)
         self._applier = Applier(environment, self._kamailio, self._sampler.admission)
+        self._certificates = ListenerCertificates(environment.listen, environment.secrets, self._kamailio)
         self._links = LinkServer(environment.pool, environment.namespace, self)
         self._reporter = Reporter(
             self._kamailio, self._applier, self._sampler, lambda: self._keyring.fingerprint, self._links.publish
@@ -148,19 +150,26 @@ class Agent:
         self._reporter.gone()
 
     async def _look(self) -> None:
-        said = ""
+        """Now and then, at each of these; what is wrong is said once, and keeps none of the others."""
+        said: dict[Callable[[], Awaitable[None]], str] = {}
         while True:
-            try:
-                if self._keyring.reload():
-                    _log.info("certificate %s is in use from now on", self._keyring.fingerprint)
-                await self._applier.expire()
-                self._keyring.credentials.require_valid(datetime.now(UTC))
-                said = ""
-            except SwitchboardError as error:
-                if str(error) != said:
-                    said = str(error)
-                    _log.warning("%s", said)
+            for look in (self._look_at_keyring, self._applier.expire, self._look_at_listeners):
+                try:
+                    await look()
+                    said[look] = ""
+                except SwitchboardError as error:
+                    if str(error) != said.get(look):
+                        said[look] = str(error)
+                        _log.warning("%s", error)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_at_keyring(self) -> None:
+        if self._keyring.reload():
+            _log.info("certificate %s is in use from now on", self._keyring.fingerprint)
+        self._keyring.credentials.require_valid(datetime.now(UTC))
+
+    async def _look_at_listeners(self) -> None:
+        await self._certificates.look(self._applier.boot)
 
     async def _watch_operator(self) -> None:
         """Peer mode begins when it has to, and ends when it may."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from switchboard.errors import ConfigurationError
 
 AGENT_PORT = 7443
-_LISTENER = re.compile(r"(udp|tcp):(\d{1,5})$")
+_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss):(\d{1,5})(?:/([a-z0-9.-]+)(/required)?)?$")
 _KEY = re.compile(r"[0-9a-f]{64}$")
 
 
@@ -31,6 +31,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     load: Path
     settings: Path
     tls: Path
+    listen: Path  # the listeners' certificates, a directory for each Secret
+    secrets: dict[str, bool]  # these Secrets, each with whether clients must show a certificate of its CA
     key: str  # the pool key, for the tokens' MAC
 
     @classmethod
@@ -38,7 +40,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ConfigurationError, naming the variable or file, when something is missing or wrong."""
         mounts = Path(environ.get("ETC_DIR", "/etc/switchboard"))
         address = _required(environ, "POD_IP")
-        port = _sip_port(_required(environ, "LISTEN"))
+        listeners = _listeners(_required(environ, "LISTEN"))
+        port = _sip_port(listeners)
         return cls(
             pool=_required(environ, "POOL"),
             proxy=_required(environ, "POD_NAME"),
@@ -52,6 +55,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             load=mounts / "load" / "load.json",
             settings=mounts / "settings" / "settings.json",
             tls=mounts / "tls",
+            listen=mounts / "listen",
+            secrets=_secrets(listeners),
             key=_pool_key(mounts / "token" / "key"),
         )
 
@@ -68,15 +73,32 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _sip_port(listen: str) -> int:
-    """The first listener's port; UDP before TCP, because that is how proxies speak to each other."""
-    ports: dict[str, int] = {}
+def _listeners(listen: str) -> list[re.Match[str]]:
+    listeners = []
     for one in listen.split():
         match = _LISTENER.match(one)
         if match is None or not 0 < int(match[2]) < 65536:
-            raise ConfigurationError(f"environment variable LISTEN: {one!r} is not like udp:5060 or tcp:5060")
-        ports.setdefault(match[1], int(match[2]))
+            raise ConfigurationError(f"environment variable LISTEN: {one!r} is not like udp:5060 or tls:5061/edge-tls")
+        listeners.append(match)
+    return listeners
+
+
+def _sip_port(listeners: Iterable[re.Match[str]]) -> int:
+    """The first listener's port; UDP before TCP, because that is how proxies speak to each other."""
+    ports: dict[str, int] = {}
+    for one in listeners:
+        ports.setdefault(one[1], int(one[2]))
+    if "udp" not in ports and "tcp" not in ports:
+        raise ConfigurationError("environment variable LISTEN has neither udp nor tcp, over which proxies speak")
     return ports.get("udp") or ports["tcp"]
+
+
+def _secrets(listeners: Iterable[re.Match[str]]) -> dict[str, bool]:
+    secrets: dict[str, bool] = {}
+    for one in listeners:
+        if one[3]:
+            secrets[one[3]] = secrets.get(one[3], False) or bool(one[4])
+    return secrets
 
 
 def _ng_address(text: str) -> tuple[str, int]:

@@ -106,6 +106,9 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "status"), assignment.saturated_status
     yield ("ctl", "retry"), assignment.saturated_retry_after_seconds
     yield ("ctl", "places"), places(settings.capacity, settings.threshold)
+    yield ("ctl", "origins"), len(settings.client_origins)
+    for origin in settings.client_origins:
+        yield ("origin", origin), 1
     for alias in settings.aliases:
         yield ("alias", alias), 1
     yield ("ctl", "period"), settings.health_checks.period_seconds

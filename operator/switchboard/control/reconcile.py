@@ -22,6 +22,7 @@ from switchboard.control.dispatch import Dispatcher
 from switchboard.control.entry import Entry
 from switchboard.control.fleet import Fleet
 from switchboard.control.kube import Kube, KubeError, Object
+from switchboard.control.listening import Listening
 from switchboard.control.metrics import RECONCILE_SECONDS, RECONCILES, telling
 from switchboard.control.nodes import Nodes
 from switchboard.control.observed import Observed, PodView, PoolKey
@@ -93,6 +94,7 @@ class PoolController:
         self.fleet = Fleet(self._pool, term, session, wake=self.wake, note=self._note)
         self._entry = Entry(self.fleet, self._owned, self._note)
         self._scaler = Scaler(self.fleet, self._note)
+        self._listening = Listening(kube, self._note, time.monotonic)
         self._publisher = Publisher(kube, self._owned, self.fleet)
 
     def wake(self) -> None:
@@ -210,6 +212,7 @@ class PoolController:
     async def _provide(self, view: View, accepted: Accepted) -> None:
         """All that pods need before they start, and what is to be in effect there."""
         pool, spec, owned = view.pool, accepted.spec, view.owned
+        await self._listening.look(pool, spec)
         credentials = await ensure_secrets(self._owned, pool, owned, self.fleet.fingerprints())
         service = await self._owned.ensure(build_service(pool, spec.listen, spec.expose), owned)
         self._addresses = entry_addresses(service)
@@ -252,6 +255,7 @@ class PoolController:
             addresses=self._addresses,
             refused=self._refused,
             failing=failing,
+            certificates=self._listening.problem,
         )
 
     # when

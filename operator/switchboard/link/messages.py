@@ -118,6 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     assignment: Assignment
     media: Media
     client_networks: tuple[str, ...]
+    client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
     health_checks: HealthChecks = HealthChecks()

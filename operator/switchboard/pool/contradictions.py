@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from switchboard.pool import quantities as q
 from switchboard.pool.spec import Autoscaling, Gateway, Listener, PoolSpec
@@ -23,6 +24,7 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _repeated("spec.gateways", "name", (gateway.name for gateway in spec.gateways))
     ports = (f"{one.transport}/{port}" for one in spec.listen for port in one.ports)
     yield from _repeated("spec.listen", "listener", ports)
+    yield from _listeners(spec.listen)
     yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
@@ -68,6 +70,25 @@ def _autoscaling(rule: Autoscaling | None) -> Iterator[tuple[str, str]]:
         yield "InvalidField", message
     if rule.headroom >= 1:
         yield "InvalidField", "spec.autoscaling.headroom is 100%: no number of proxies is enough; choose at most 90%"
+
+
+def _listeners(listen: Sequence[Listener]) -> Iterator[tuple[str, str]]:
+    for at, one in enumerate(listen):
+        where = f"spec.listen[{at}]"
+        if one.encrypted and not one.secret_name:
+            yield (
+                "MissingField",
+                f"{where}.secretName is missing: name the Secret with the certificate for {one.transport}",
+            )
+        if not one.encrypted and (one.secret_name or one.client_certificates != "none"):
+            message = f"{where} has a certificate, and its transport is {one.transport}: only TLS and WSS have one"
+            yield "InvalidField", message
+    if not any(one.transport in ("UDP", "TCP") for one in listen):
+        message = "spec.listen has neither UDP nor TCP, over which proxies pass calls to each other: add one of them"
+        yield "MissingField", message
+    for port, count in Counter(one.port for one in listen if one.protocol == "TCP").items():
+        if count > 1:
+            yield "PortConflict", f"spec.listen has {count} transports on TCP port {port}: give each a port of its own"
 
 
 def _families(spec: PoolSpec) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from switchboard.pool.spec import (
     Assignment,
     Autoscaling,
     Capacity,
+    ClientCertificates,
     Expose,
     Family,
     FamilyPolicy,
@@ -52,12 +53,13 @@ def parse(resource: Mapping[str, Any]) -> PoolSpec:
 
 
 def _spec(spec: Fields) -> PoolSpec:
-    autoscaling, proxy = spec.inside("autoscaling"), spec.inside("proxy")
+    autoscaling, clients, proxy = spec.inside("autoscaling"), spec.inside("clients"), spec.inside("proxy")
     return PoolSpec(
         replicas=spec.read("replicas", q.whole, 2),
         threshold=spec.read("threshold", q.share, 0.8),
         capacity=_capacity(spec.inside("capacity")),
-        client_networks=spec.inside("clients").each("networks", q.network, "", required=True),
+        client_networks=clients.each("networks", q.network, "", required=True),
+        client_origins=clients.each("origins", q.origin, ""),
         proxy=ProxyTemplate(
             image=proxy.read("image", q.text, "", required=True),
             resources=proxy.read("resources", mapping, {}),
@@ -110,6 +112,8 @@ def _listener(listener: Fields) -> Listener:
     return Listener(
         transport=listener.one_of("transport", Transport, "UDP", required=True),
         port=listener.read("port", q.port, 5060, required=True),
+        secret_name=listener.read("secretName", q.text, ""),
+        client_certificates=listener.one_of("clientCertificates", ClientCertificates, "none"),
     )
 
 

@@ -24,6 +24,7 @@ _SHARE = re.compile(r"([1-9][0-9]?|100)%")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
 _TEMPLATE = re.compile(r"(?:[a-z0-9-]*\{pod\}[a-z0-9-]*)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(?::[1-9][0-9]{0,4})?")
 _COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
 _NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
@@ -142,6 +143,13 @@ def collector(text: object) -> str:
     match = _COLLECTOR.fullmatch(str(text))
     if match is None or int(match[1]) > HIGHEST_PORT:
         raise ValueError("must be host:port, such as heplify.voice.svc:9060")
+    return str(text)
+
+
+def origin(text: object) -> str:
+    """A web page's origin, as browsers send it."""
+    if _ORIGIN.fullmatch(str(text)) is None:
+        raise ValueError("must be the origin of a web page, such as https://phone.example.com")
     return str(text)
 
 

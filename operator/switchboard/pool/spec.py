@@ -10,7 +10,8 @@ Policy = Literal["first", "least", "weighted"]
 Mode = Literal["forward", "redirect"]
 GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
 Plus = Literal["keep", "add", "remove"]
-Transport = Literal["UDP", "TCP"]
+Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
+ClientCertificates = Literal["none", "required"]
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
 Family = Literal["IPv4", "IPv6"]
 FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
@@ -46,8 +47,21 @@ ENTRY_OFFSET = 10000  # as in proxy/bin/kamailio
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """A port for SIP. Where its transport is encrypted, `secret_name` is the Secret with certificate and key."""
+
     transport: Transport
     port: int
+    secret_name: str = ""
+    client_certificates: ClientCertificates = "none"
+
+    @property
+    def encrypted(self) -> bool:
+        return self.transport in ("TLS", "WSS")
+
+    @property
+    def protocol(self) -> Literal["UDP", "TCP"]:
+        """What carries it: the protocol of its port in Kubernetes."""
+        return "UDP" if self.transport == "UDP" else "TCP"
 
     @property
     def entry_port(self) -> int:
@@ -57,7 +71,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
         could tell them apart only by giving the client another port in one of them, which no answer reaches any more
         once the Service has moved on.
         """
-        if self.transport == "TCP":  # each connection has a port of its own
+        if self.protocol == "TCP":  # each connection has a port of its own
             return self.port
         return self.port + ENTRY_OFFSET if self.port <= 65535 - ENTRY_OFFSET else self.port - ENTRY_OFFSET
 
@@ -178,6 +192,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     client_networks: tuple[str, ...]
     proxy: ProxyTemplate
     listen: tuple[Listener, ...]
+    client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
     autoscaling: Autoscaling | None = None
     expose: Expose = Expose()
     sharing: Sharing = Sharing()
@@ -189,3 +204,12 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The Secrets with the listeners' certificates."""
+        return tuple(sorted({listener.secret_name for listener in self.listen if listener.secret_name}))
+
+    def verifies_clients(self, secret_name: str) -> bool:
+        """Whether clients must show a certificate that the Secret's CA has issued."""
+        return any(one.secret_name == secret_name and one.client_certificates == "required" for one in self.listen)

@@ -60,7 +60,7 @@ def _prometheus() -> Manifest:
 
 def _sip(spec: PoolSpec, peers: Manifest) -> Manifest:
     """A target named by a host outside the cluster may have any address: then Kamailio's own list alone decides."""
-    rule: Manifest = {"ports": [_port(listener.transport, port) for listener in spec.listen for port in listener.ports]}
+    rule: Manifest = {"ports": [_port(listener.protocol, port) for listener in spec.listen for port in listener.ports]}
     uris = [uri for route in spec.routes for uri in route.targets]
     uris += [uri for gateway in spec.gateways for uri in gateway.targets]
     targets = [_target(uri) for uri in uris]

@@ -15,6 +15,7 @@ import msgspec
 from switchboard.errors import SpecError
 from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import names
+from switchboard.resources.listeners import certificates_volume, listen_arguments
 from switchboard.resources.merge import merge
 from switchboard.resources.names import Manifest, PoolRef
 
@@ -30,6 +31,7 @@ MOUNTS = {
     "settings": "/etc/switchboard/settings",
     "tls": "/etc/switchboard/tls",
     "token": "/etc/switchboard/token",
+    "listen": "/etc/switchboard/listen",  # a directory for each Secret, where a listener has one
 }
 
 
@@ -87,7 +89,7 @@ def _pod_spec(pool: PoolRef, spec: PoolSpec) -> Manifest:
         },
         "initContainers": [*sidecars, _agent(pool, spec)],
         "containers": [_kamailio(pool, spec)],
-        "volumes": _volumes(pool),
+        "volumes": _volumes(pool, spec),
         "tolerations": [_toleration("not-ready"), _toleration("unreachable")],
         "topologySpreadConstraints": [_over_nodes(pool)],
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_over_zones(pool)]}},
@@ -104,7 +106,8 @@ def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 
 def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
-    return _container(pool, spec, "agent", ["switchboard-agent"], list(MOUNTS)) | {
+    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec)]
+    return _container(pool, spec, "agent", ["switchboard-agent"], volumes) | {
         "restartPolicy": "Always",
         "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
         # A restart of the agent loses no call, only reports: it may be quick. Starting up it gets half a minute.
@@ -114,13 +117,18 @@ def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 
 def _kamailio(pool: PoolRef, spec: PoolSpec) -> Manifest:
-    return _container(pool, spec, "kamailio", [f"{PROXY_BIN}/kamailio"], ["run"]) | {
+    return _container(pool, spec, "kamailio", [f"{PROXY_BIN}/kamailio"], ["run", *_certificates(spec)]) | {
         "ports": [_container_port(listener, port) for listener in spec.listen for port in listener.ports],
         "resources": spec.proxy.resources,
         # No liveness probe: Kamailio ends on its own when it crashes, and a kill would take its calls along.
         "readinessProbe": _probe("/readyz", period=1, failures=3),
         "lifecycle": {"preStop": {"exec": {"command": ["switchboard-agent", "drain", "--wait"]}}},
     }
+
+
+def _certificates(spec: PoolSpec) -> list[str]:
+    """The volume with the listeners' certificates, where there are any."""
+    return ["listen"] if spec.secret_names else []
 
 
 def _container(pool: PoolRef, spec: PoolSpec, name: str, command: list[str], volumes: list[str]) -> Manifest:
@@ -151,7 +159,7 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         fields["POD_IPS"] = "status.podIPs"
     values = {
         "POOL": pool.name,
-        "LISTEN": " ".join(f"{listener.transport.lower()}:{listener.port}" for listener in spec.listen),
+        "LISTEN": listen_arguments(spec),
         "MEDIA_PORTS": f"{media.port_min}-{media.port_max}" if media.enabled else "",
         "MEDIA_TIMEOUT": str(media.timeout_seconds),
         "RUN_DIR": RUN_DIR,
@@ -169,7 +177,7 @@ def _mount(volume: str) -> Manifest:
     return mount if volume == "run" else mount | {"readOnly": True}
 
 
-def _volumes(pool: PoolRef) -> list[Manifest]:
+def _volumes(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
     # Optional: a proxy starts without them, closed, and waits for a listener.
     def configmap(name: str) -> Manifest:
         return {"configMap": {"name": name, "optional": True}}
@@ -185,6 +193,8 @@ def _volumes(pool: PoolRef) -> list[Manifest]:
         "tls": secret(names.agent_tls(pool)),
         "token": secret(names.token(pool)),
     }
+    if spec.secret_names:
+        sources["listen"] = certificates_volume(spec)
     return [{"name": name} | source for name, source in sources.items()]
 
 
@@ -194,7 +204,7 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
 
 
 def _container_port(listener: Listener, port: int) -> Manifest:
-    return {"name": f"{listener.transport.lower()}-{port}", "containerPort": port, "protocol": listener.transport}
+    return {"name": f"{listener.transport.lower()}-{port}", "containerPort": port, "protocol": listener.protocol}
 
 
 def _toleration(taint: str) -> Manifest:

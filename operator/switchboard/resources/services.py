@@ -77,7 +77,7 @@ def build_endpoint_slice(
         "metadata": metadata,
         "addressType": family,
         "ports": [
-            {"name": port_name(listener), "protocol": listener.transport, "port": listener.entry_port}
+            {"name": port_name(listener), "protocol": listener.protocol, "port": listener.entry_port}
             for listener in listen
         ],
         "endpoints": [_endpoint(pool, primary, addresses[0])] if primary is not None and addresses else [],
@@ -119,7 +119,7 @@ def _ingress(service: Manifest) -> Iterator[str]:
 def _service_port(listener: Listener, target: int) -> Manifest:
     return {
         "name": port_name(listener),
-        "protocol": listener.transport,
+        "protocol": listener.protocol,
         "port": listener.port,
         "targetPort": target,
     }

@@ -19,6 +19,7 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         assignment=spec.assignment,
         media=spec.media,
         client_networks=spec.client_networks,
+        client_origins=spec.client_origins,
         gateways=spec.gateways,
         routes=spec.routes,
         health_checks=spec.health_checks,

@@ -49,11 +49,21 @@ def test_without_media_and_advertise(environ: Mapping[str, str]) -> None:
     assert environment.advertise == "[2001:db8::1]:5060"
 
 
+def test_the_listeners_secrets(environ: Mapping[str, str], tmp_path: Path) -> None:
+    """Each Secret once, with whether clients are verified by it; peers are reached over UDP or TCP."""
+    listen = "tls:5061/edge-tls wss:8443/edge-tls/required wss:8444/web-tls ws:8080 tcp:5070"
+    environment = Environment.read({**environ, "LISTEN": listen})
+    assert environment.secrets == {"edge-tls": True, "web-tls": False}
+    assert environment.listen == tmp_path / "listen"
+    assert environment.sip_port == 5070
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"POOL": ""}, "environment variable POOL is not set; the operator sets it"),
         ({"LISTEN": "sctp:5060"}, "LISTEN: 'sctp:5060' is not like udp:5060"),
+        ({"LISTEN": "tls:5061/edge-tls"}, "LISTEN has neither udp nor tcp"),
         ({"LISTEN": "udp:99999"}, "LISTEN: 'udp:99999' is not like udp:5060"),
         ({"NG_ADDRESS": "2223"}, "NG_ADDRESS: '2223' is not like"),
         ({"ETC_DIR": "/nowhere"}, "/nowhere/token/key: No such file or directory; mount"),

@@ -14,6 +14,7 @@ SETTINGS = Settings(
     assignment=Assignment(policy="least", mode="redirect", max_hops=4, saturated_status=480),
     media=Media(),
     client_networks=("198.51.100.0/24", "2001:db8::/64"),
+    client_origins=("https://phone.example.com",),
     gateways=(
         Gateway(name="pstn-1", kind="pstn", networks=("203.0.113.0/28", "203.0.113.64/32"), mode="redirect"),
         Gateway(name="office", kind="voip", networks=("192.0.2.7/32",)),
@@ -102,6 +103,8 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "hops"): 4,
         ("ctl", "status"): 480,
         ("ctl", "retry"): 2,
+        ("ctl", "origins"): 1,
+        ("origin", "https://phone.example.com"): 1,
         ("ctl", "places"): 400,
         ("alias", "edge.voice.svc"): 1,
         ("alias", "192.0.2.100"): 1,

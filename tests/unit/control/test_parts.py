@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from base64 import b64encode
 from typing import Any
 
 import kopf
@@ -15,6 +16,7 @@ from switchboard.control.handlers import build_registry
 from switchboard.control.http import serving
 from switchboard.control.kube import path
 from switchboard.control.lease import is_free
+from switchboard.control.listening import judge
 from switchboard.control.manager import Manager
 from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
 from switchboard.control.recorder import BURST, REFILL_SECONDS, Bucket, Note, event_name
@@ -23,6 +25,7 @@ from switchboard.errors import ConfigurationError
 from switchboard.resources.names import PoolRef
 from switchboard.resources.pods import build_pod
 from switchboard.resources.settings import settings
+from tests.tools.certificates import Authority
 from tests.unit.control.simulated import SPEC
 
 POOL = PoolRef(name="edge", namespace="voice", uid="u-1")
@@ -43,6 +46,20 @@ def resource(**spec: Any) -> dict[str, Any]:
             **spec,
         },
     }
+
+
+def test_a_secret_that_cannot_be_used_is_named() -> None:
+    """The one that does not exist, and the one with the wrong contents; a right one is no problem."""
+    missing, wrong = judge("edge-tls", None, verifies_clients=False), judge("edge-tls", {}, verifies_clients=False)
+    assert missing is not None
+    assert (missing.reason, missing.message.partition(":")[0]) == (
+        "CertificateMissing",
+        "Secret edge-tls in spec.listen does not exist",
+    )
+    assert wrong is not None
+    assert (wrong.reason, "it has no tls.crt and no tls.key" in wrong.message) == ("CertificateInvalid", True)
+    right = {"data": {name: b64encode(content).decode() for name, content in Authority().secret().items()}}
+    assert judge("edge-tls", right, verifies_clients=True) is None
 
 
 WRONG = {"threshold": "1%", "capacity": {"calls": 20}}

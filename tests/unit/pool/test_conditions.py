@@ -115,6 +115,18 @@ def test_reconciling_tells_what_is_still_to_come(pool: c.Observed, status: str, 
     assert told(pool, "Reconciling")[:2] == (status, reason)
 
 
+MISSING = c.Problem("CertificateMissing", "Secret edge-tls in spec.listen does not exist.")
+
+
+def test_a_certificate_that_is_missing_is_told() -> None:
+    """Proxies wait for it: that is why the pool is not ready. One that serves goes on, and says what is to come."""
+    waiting = observed(unreported(a_proxy("a", ready=False)), entry=None, certificates=MISSING)
+    assert told(waiting, "Ready") == ("False", MISSING.reason, MISSING.message)
+    serving = observed(a_proxy("a"), certificates=MISSING)
+    assert told(serving, "Ready")[0] == "True"
+    assert told(serving, "Degraded") == ("True", MISSING.reason, MISSING.message)
+
+
 def test_a_refused_spec_stalls_the_pool_with_the_errors_words() -> None:
     """Reason and message are those of the SpecError; waiting does not help."""
     pool = observed(a_proxy("a"), refused=c.Problem("OverlappingGateways", "spec.gateways ... overlap"))

@@ -39,7 +39,11 @@ def test_every_field_is_read() -> None:
             "maxHops": 3,
             "saturated": {"status": 480, "retryAfter": "1m"},
         },
-        listen=[{"transport": "UDP", "port": 5080}],
+        listen=[
+            {"transport": "UDP", "port": 5080},
+            {"transport": "WS", "port": 8080},
+            {"transport": "WSS", "port": 8443, "secretName": "edge-tls", "clientCertificates": "required"},
+        ],
         media={"enabled": False, "ports": "30000-30999", "timeout": "90s"},
         expose={
             "type": "LoadBalancer",
@@ -53,7 +57,7 @@ def test_every_field_is_read() -> None:
             {"name": "in", "prefix": "", "domain": "", "targets": ["sip:192.0.2.1"]},
             {"name": "out", "domain": "voice.example.com", "priority": 2, "weight": 0, "gateway": "pstn-1"},
         ],
-        clients={"networks": ["198.51.100.0/24", "2001:db8::/32"]},
+        clients={"networks": ["198.51.100.0/24", "2001:db8::/32"], "origins": ["https://phone.example.com:8443"]},
         gateways=[
             {
                 "name": "pstn-1",
@@ -90,7 +94,11 @@ def test_every_field_is_read() -> None:
             saturated_status=480,
             saturated_retry_after_seconds=60,
         ),
-        listen=(s.Listener(transport="UDP", port=5080),),
+        listen=(
+            s.Listener(transport="UDP", port=5080),
+            s.Listener(transport="WS", port=8080),
+            s.Listener(transport="WSS", port=8443, secret_name="edge-tls", client_certificates="required"),
+        ),
         expose=s.Expose(
             type="LoadBalancer",
             annotations={"a": "b"},
@@ -105,6 +113,7 @@ def test_every_field_is_read() -> None:
             s.Route(name="out", domain="voice.example.com", priority=2, weight=0, gateway="pstn-1"),
         ),
         client_networks=("198.51.100.0/24", "2001:db8::/32"),
+        client_origins=("https://phone.example.com:8443",),
         gateways=(
             s.Gateway(
                 name="pstn-1",
@@ -134,6 +143,8 @@ def test_kubernetes_quantities(given: object, cores: float) -> None:
     assert a_spec(capacity={"calls": 1000, "cpu": given}).capacity.cpu_cores == cores
 
 
+UDP = {"transport": "UDP", "port": 5060}
+TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"threshold": "0%"}, "InvalidField", "spec.threshold is '0%'"),
     ({"threshold": 0.8}, "InvalidField", "spec.threshold is 0.8"),
@@ -153,7 +164,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"assignment": {"saturated": {"status": 200}}}, "InvalidField", "spec.assignment.saturated.status is 200"),
     ({"assignment": {"saturated": {"retryAfter": "1500ms"}}}, "InvalidField", "whole seconds"),
     ({"listen": "udp"}, "InvalidField", "spec.listen is 'udp': must be a list"),
-    ({"listen": [{"transport": "TLS", "port": 5061}]}, "InvalidField", "spec.listen[0].transport is 'TLS'"),
+    ({"listen": [{"transport": "SCTP", "port": 5060}]}, "InvalidField", "spec.listen[0].transport is 'SCTP'"),
+    ({"listen": [UDP | {"clientCertificates": "some"}]}, "InvalidField", "clientCertificates is 'some'"),
     ({"listen": [{"transport": "UDP", "port": 53}]}, "InvalidField", "spec.listen[0].port is 53"),
     ({"expose": {"advertise": "sip.example.com"}}, "InvalidField", "spec.expose.advertise is 'sip.example.com'"),
     ({"expose": {"ipFamilies": ["IPv5"]}}, "InvalidField", "must be one of IPv4, IPv6"),
@@ -176,6 +188,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"healthChecks": {"threshold": 0}}, "InvalidField", "spec.healthChecks.threshold is 0"),
     ({"clients": None}, "MissingField", "spec.clients.networks is missing"),
     ({"clients": {"networks": []}}, "MissingField", "spec.clients.networks is empty: add at least one"),
+    (
+        {"clients": {"networks": ["198.51.100.0/24"], "origins": ["phone.example.com"]}},
+        "InvalidField",
+        "spec.clients.origins[0] is 'phone.example.com': must be the origin of a web page",
+    ),
     ({"clients": {"networks": ["198.51.100.1/24"]}}, "InvalidField", "spec.clients.networks[0] is '198.51.100.1/24'"),
     ({"proxy": {"image": "i", "podTemplate": "x"}}, "InvalidField", "spec.proxy.podTemplate is 'x': must be an object"),
     ({"drain": {"timeout": "forever"}}, "InvalidField", "spec.drain.timeout is 'forever'"),
@@ -235,6 +252,15 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": [{"transport": "UDP", "port": 10000}]}, "PortConflict", "whose 20000 for the Service is"),
     ({"listen": [{"transport": "TCP", "port": 5060}] * 2}, "Duplicate", "'TCP/5060' twice"),
     ({"listen": [{"transport": "UDP", "port": port} for port in (5060, 15060)]}, "Duplicate", "'UDP/15060' twice"),
+    ({"listen": [UDP, {"transport": "TLS", "port": 5061}]}, "MissingField", "spec.listen[1].secretName is missing"),
+    ({"listen": [UDP | {"secretName": "edge-tls"}]}, "InvalidField", "spec.listen[0] has a certificate"),
+    ({"listen": [UDP | {"clientCertificates": "required"}]}, "InvalidField", "only TLS and WSS have one"),
+    ({"listen": [TLS]}, "MissingField", "spec.listen has neither UDP nor TCP"),
+    (
+        {"listen": [UDP, TLS, {"transport": "WS", "port": 5061}]},
+        "PortConflict",
+        "spec.listen has 2 transports on TCP port 5061",
+    ),
     ({"routes": [route("a"), route("b"), route("a")]}, "Duplicate", "spec.routes has the name 'a' twice"),
     (
         {"gateways": [gateway("a", "203.0.113.0/28"), gateway("a", "203.0.113.16/28")]},
@@ -292,6 +318,7 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message:
         {"media": {"ports": "20000-20319"}},
         {"media": {"enabled": False, "ports": "20000-20001"}, "listen": [{"transport": "UDP", "port": 20000}]},
         {"listen": [{"transport": "UDP", "port": 5060}, {"transport": "TCP", "port": 20000}]},
+        {"listen": [{"transport": "UDP", "port": 5061}, TLS]},
         {"gateways": [gateway("a", "198.51.100.0/28"), gateway("b", "198.51.100.16/28")]},
         {"gateways": [gateway("a", "203.0.113.0/28", "203.0.113.0/29")]},
         {"gateways": [{**gateway("a", "203.0.113.0/28"), "codecs": ["PCMA"]}]},
@@ -307,3 +334,12 @@ def test_an_object_without_a_spec_is_refused() -> None:
     """It names what is missing rather than failing somewhere inside."""
     with pytest.raises(SpecError, match=r"spec\.capacity\.calls is missing"):
         parse({"metadata": {"name": "edge"}})
+
+
+def test_the_secrets_of_the_listeners() -> None:
+    """Each once, and by which of them clients are verified."""
+    wss = {"transport": "WSS", "port": 8443, "secretName": "web-tls", "clientCertificates": "required"}
+    spec = a_spec(listen=[UDP, wss, TLS, TLS | {"port": 5071, "clientCertificates": "none"}])
+    assert spec.secret_names == ("edge-tls", "web-tls")
+    assert [spec.verifies_clients(name) for name in spec.secret_names] == [False, True]
+    assert [one.protocol for one in spec.listen] == ["UDP", "TCP", "TCP", "TCP"]

@@ -59,6 +59,7 @@ def test_the_resource_has_the_name_that_the_code_uses() -> None:
         ("spec.gateways[].mode", spec.Mode),
         ("spec.gateways[].kind", spec.GatewayKind),
         ("spec.listen[].transport", spec.Transport),
+        ("spec.listen[].clientCertificates", spec.ClientCertificates),
     ],
 )
 def test_choices_are_those_that_the_code_knows(path: str, values: object) -> None:

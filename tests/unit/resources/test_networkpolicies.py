@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from switchboard.pool.spec import Gateway, Media, PoolSpec, Route
+from switchboard.pool.spec import Gateway, Listener, Media, PoolSpec, Route
 from switchboard.resources.names import PoolRef
 from switchboard.resources.networkpolicies import build_network_policy
 
@@ -59,6 +59,13 @@ def test_sip_is_for_clients_gateways_targets_and_peers(pool: PoolRef, spec: Pool
         {"ipBlock": {"cidr": "203.0.113.0/28"}},
         {"ipBlock": {"cidr": "192.0.2.1/32"}},
     ]
+
+
+def test_encrypted_sip_is_for_the_same(pool: PoolRef, spec: PoolSpec) -> None:
+    """A listener of any transport is reached by whoever reaches the others."""
+    tls = Listener(transport="TLS", port=5061, secret_name="edge-tls")
+    policy = build_network_policy(pool, msgspec.structs.replace(spec, listen=(*spec.listen, tls)), "switchboard")
+    assert rule_for(policy, "TCP", 5061) == rule_for(policy, "UDP", 5060)
 
 
 @pytest.mark.parametrize(

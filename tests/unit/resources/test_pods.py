@@ -267,6 +267,30 @@ def test_each_pod_has_a_name_in_the_clusters_dns(pod: dict[str, Any]) -> None:
     assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("edge-abcde", "edge-proxies")
 
 
+def test_listeners_certificates_are_mounted(pool: PoolRef, spec: PoolSpec) -> None:
+    """Into Kamailio, which shows them, and the agent, which sees them change; their keys for the group alone."""
+    tls = Listener(transport="TLS", port=5061, secret_name="edge-tls")
+    wss = Listener(transport="WSS", port=8443, secret_name="web-tls", client_certificates="required")
+    pod = build_pod(pool, msgspec.structs.replace(spec, listen=(*spec.listen, tls, wss)), "edge-abcde")
+    mount = {"name": "listen", "mountPath": "/etc/switchboard/listen", "readOnly": True}
+    assert [mount in one["volumeMounts"] for one in containers(pod).values()] == [False, True, True]
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "listen"]
+    assert volume["projected"]["defaultMode"] == 0o440
+    assert [
+        (one["secret"]["name"], [item["path"] for item in one["secret"]["items"]])
+        for one in volume["projected"]["sources"]
+    ] == [
+        ("edge-tls", ["edge-tls/tls.crt", "edge-tls/tls.key"]),
+        ("web-tls", ["web-tls/tls.crt", "web-tls/tls.key", "web-tls/ca.crt"]),
+    ]
+    kamailio = containers(pod)["kamailio"]
+    assert env(kamailio)["LISTEN"] == "udp:5060 tcp:5080 tls:5061/edge-tls wss:8443/web-tls/required"
+    assert [(one["name"], one["protocol"]) for one in kamailio["ports"][-2:]] == [
+        ("tls-5061", "TCP"),
+        ("wss-8443", "TCP"),
+    ]
+
+
 def test_a_collector_gets_copies_where_one_is_named(pool: PoolRef, spec: PoolSpec) -> None:
     """Kamailio is told of it; without one it is not."""
     traced = build_pod(pool, msgspec.structs.replace(spec, hep_collector="heplify.voice.svc:9060"), "edge-abcde")

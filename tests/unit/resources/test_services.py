@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from switchboard.pool.spec import Expose, PoolSpec
+from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import services
 from switchboard.resources.names import PoolRef
 from switchboard.resources.services import Primary
@@ -37,6 +37,18 @@ def test_clients_reach_the_primary_and_nobody_else(pool: PoolRef, spec: PoolSpec
     assert [(port["name"], port["port"]) for port in slice_["ports"]] == [
         (port["name"], port["targetPort"]) for port in named
     ]
+
+
+def test_what_runs_over_tcp_has_a_tcp_port(pool: PoolRef, spec: PoolSpec) -> None:
+    """TLS and WebSockets: in both Services and the slice, each by the name of its transport."""
+    wss = Listener(transport="WSS", port=8443, secret_name="edge-tls")
+    listen = (*spec.listen, wss)
+    for ports in (
+        services.build_service(pool, listen, spec.expose)["spec"]["ports"],
+        services.build_proxies_service(pool, listen, spec.expose)["spec"]["ports"],
+        services.build_endpoint_slice(pool, listen, None)["ports"],
+    ):
+        assert (ports[2]["name"], ports[2]["protocol"], ports[2]["port"]) == ("wss-8443", "TCP", 8443)
 
 
 def test_without_a_primary_there_is_no_endpoint(pool: PoolRef, spec: PoolSpec) -> None:

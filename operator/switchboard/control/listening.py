@@ -1,0 +1,62 @@
+"""The Secrets that a pool's encrypted listeners name: whether they are there, and fit to be used.
+
+They are the user's, without our label, so no watch shows them. They are looked at now and then, and oftener while
+something is wrong: a proxy that waits for one starts when the kubelet sees it, and the condition is to say so.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable
+
+from switchboard.control.kube import Kube, Object
+from switchboard.control.recorder import Note
+from switchboard.pool.conditions import Problem
+from switchboard.pool.spec import PoolSpec
+from switchboard.resources.listeners import fault
+from switchboard.resources.names import PoolRef
+
+LOOK_SECONDS, LOOK_AGAIN_SECONDS = 10.0, 3.0
+
+
+class Listening:
+    """`problem` is what was wrong at the last look; None: nothing."""
+
+    def __init__(self, kube: Kube, note: Callable[[Note], None], clock: Callable[[], float]) -> None:
+        self.problem: Problem | None = None
+        self._kube, self._note, self._clock = kube, note, clock
+        self._looked_for: PoolSpec | None = None
+        self._next_look = 0.0
+
+    async def look(self, pool: PoolRef, spec: PoolSpec) -> None:
+        """At once when the spec has changed, else when it is time to."""
+        if spec == self._looked_for and self._clock() < self._next_look:
+            return
+        before, self.problem = self.problem, await self._look(pool, spec)
+        if self.problem is not None and self.problem != before:
+            self._note(Note(self.problem.reason, self.problem.message, "Warning"))
+        self._looked_for = spec
+        self._next_look = self._clock() + (LOOK_SECONDS if self.problem is None else LOOK_AGAIN_SECONDS)
+
+    async def _look(self, pool: PoolRef, spec: PoolSpec) -> Problem | None:
+        for name in spec.secret_names:
+            secret = await self._kube.get("v1", "Secret", pool.namespace, name)
+            problem = judge(name, secret, verifies_clients=spec.verifies_clients(name))
+            if problem is not None:
+                return problem
+        return None
+
+
+def judge(name: str, secret: Object | None, *, verifies_clients: bool) -> Problem | None:
+    """What is wrong with the Secret, None if nothing; `secret` is None where there is none of that name."""
+    if secret is None:
+        message = (
+            f"Secret {name} in spec.listen does not exist: create it, or have cert-manager do so; proxies wait for it."
+        )
+        return Problem("CertificateMissing", message)
+    files = {key: b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    wrong = fault(files, verifies_clients=verifies_clients)
+    if not wrong:
+        return None
+    message = f"Secret {name} in spec.listen cannot be used: {wrong}; proxies that run go on with the one before."
+    return Problem("CertificateInvalid", message)

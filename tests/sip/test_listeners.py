@@ -1,0 +1,209 @@
+"""TLS, WebSockets and encrypted WebSockets: calls out and in, in both modes, whatever the other side speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+import pytest
+
+from tests.sip.test_register import hop_of
+from tests.tools import answers
+from tests.tools.addresses import ADVERTISED, CLIENTS, TARGETS
+from tests.tools.browser import BrowserMedia
+from tests.tools.certificates import Authority
+from tests.tools.listeners import FLOWS, PORTS, SECRET, uri
+from tests.tools.pool import ALIAS, Pool, contact, idle
+from tests.tools.proxies import Proxy, fleet, rootfs
+from tests.tools.rtp import KINDS, Media, describe, streams
+from tests.tools.sessions import Incoming
+from tests.tools.sip import Phone, Script
+from tests.tools.transport import Protocol
+from tests.tools.wait import until
+
+
+@pytest.fixture
+def proxies(listening: Sequence[Proxy]) -> Sequence[Proxy]:
+    """In place of those with UDP and TCP alone."""
+    return listening
+
+
+def context(protocol: Protocol, trusting: ssl.SSLContext) -> ssl.SSLContext | None:
+    return trusting if protocol in ("tls", "wss") else None
+
+
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+@pytest.mark.parametrize("protocol", FLOWS)
+async def test_a_call(pool: Pool, pbx: Phone, trusting: ssl.SSLContext, protocol: Protocol, mode: str) -> None:
+    """A client calls a target that speaks UDP; both change the call and end it. In mode redirect it is forwarded."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    async with Phone.at(f"{CLIENTS}.9", protocol=protocol, tls=context(protocol, trusting)) as carol:
+        first, second = [await carol.call(uri(pool.primary, protocol)) for _ in range(2)]
+        assert first.path == second.path == [(pool.primary.ip, 200)]
+        assert pbx.incoming[0].served_by == pool.members[0].ip
+        assert (await first.request("INVITE", body=first.sdp)).message.status == 200
+        assert await first.bye() == 200
+        assert (await pbx.incoming[1].request("INVITE", body=pbx.incoming[1].sdp)).message.status == 200
+        assert await pbx.incoming[1].bye() == 200
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("protocol", FLOWS)
+async def test_over_ipv6(authority: Authority, trusting: ssl.SSLContext, pbx: Phone, protocol: Protocol) -> None:
+    """A proxy of both families listens on both addresses: a client over IPv6 calls a target over IPv4."""
+    listen = f"udp:5060 tls:5061/{SECRET} ws:8080 wss:8443/{SECRET}"
+    own = f"{ADVERTISED}.1"
+    with fleet(1, ADVERTISED, secrets={SECRET: authority.secret()}, LISTEN=listen, POD_IPS=f"{own},::1") as (proxy,):
+        pool = Pool([proxy])
+        await pool.reset()
+        proxy.networks(["::1/128"])
+        async with Phone.at("::1", protocol=protocol, tls=context(protocol, trusting)) as carol:
+            where = ("::1", PORTS[protocol])
+            calls = [await carol.call(f"sip:echo@{ALIAS}", to=where, body=describe(own)) for _ in range(2)]
+            assert [call.path for call in calls] == [[("::1", 200)]] * 2
+            assert await calls[0].bye() == 200
+            assert await pbx.incoming[1].bye() == 200
+        await idle(proxy)
+
+
+async def test_by_name_a_tls_phone_is_redirected(authority: Authority, trusting: ssl.SSLContext) -> None:
+    """Where proxies advertise names, a certificate can be for them: the 302 leads to the TLS port of one."""
+    secrets, listen = {SECRET: authority.secret()}, f"udp:5060 tls:5061/{SECRET} wss:8443/{SECRET}"
+    with fleet(1, ADVERTISED, secrets=secrets, LISTEN=listen, ADVERTISE="edge-00001.sip.example.test") as (proxy,):
+        pool = Pool([proxy])
+        await pool.reset()
+        pool.set(mode="redirect")
+        async with Phone.at(f"{CLIENTS}.9", protocol="tls", tls=trusting) as carol:
+            call = await carol.call(uri(proxy, "tls"), follow=0)
+        assert call.status == 302
+        target = contact(call.transaction.responses[-1])
+        assert target.startswith("sip:echo@edge-00001.sip.example.test:5061;transport=tls;")
+        async with Phone.at(f"{CLIENTS}.9", protocol="wss", tls=trusting) as page:
+            assert (await page.call(uri(proxy, "wss"), follow=0)).status != 302
+
+
+@pytest.mark.parametrize("serving", ["the primary", "another proxy"])
+@pytest.mark.parametrize("protocol", FLOWS)
+async def test_called_over_its_flow(
+    pool: Pool, pbx: Phone, trusting: ssl.SSLContext, protocol: Protocol, serving: str
+) -> None:
+    """A registered client is called over the connection that it made, which no other proxy has."""
+    pool.table(*((5, 0) if serving == "the primary" else (0, 5)))
+    async with Phone.at(f"{CLIENTS}.8", protocol=protocol, tls=context(protocol, trusting)) as bob:
+        where = (pool.primary.ip, PORTS[protocol])
+        register = await bob.request("REGISTER", f"sip:{ALIAS}", to=where, headers=[("Supported", "path")])
+        assert (await register.final()).message.status == 200
+        path = pbx.requests("REGISTER")[0].message.all("Path")
+        call = await pbx.call(bob.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path])
+        assert call.status == 200
+        assert (await call.request("INVITE", body=call.sdp)).message.status == 200
+        assert await bob.incoming[0].bye() == 200
+        again = await pbx.call(bob.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path])
+        assert await again.bye() == 200
+    await idle(*pool.proxies)
+
+
+async def test_a_browser_calls(pool: Pool, pbx: Phone, trusting: ssl.SSLContext, listening: Sequence[Proxy]) -> None:
+    """Its voice and video are encrypted (DTLS-SRTP) and go by ICE; the target sends and gets plain RTP."""
+    run = listening[0].run.parent / "browser"
+    async with (
+        Phone.at(f"{CLIENTS}.9", protocol="wss", tls=trusting) as page,
+        BrowserMedia.at(f"{CLIENTS}.9", run, rootfs()) as browser,
+        Media.at(f"{CLIENTS}.9") as mine,
+        Media.at(f"{TARGETS}.1") as theirs,
+    ):
+        pbx.script = answering_with(theirs)
+        call = await page.call(uri(pool.primary, "wss"), body=await browser.offer(mine.sdp))
+        assert call.status == 200
+        assert_plain(pbx.incoming[0].remote_sdp)
+        assert_encrypted(call.remote_sdp)
+        await talk(mine, await browser.take_answer(call.remote_sdp), theirs, pbx.incoming[0].remote_sdp)
+        held = await call.request("INVITE", body=call.sdp.replace("sendrecv", "sendonly"))
+        assert_encrypted(held.message.body)
+        assert_plain(pbx.incoming[0].remote_sdp)
+        assert (await pbx.incoming[0].request("INVITE", body=theirs.sdp)).message.status == 200
+        assert_encrypted(call.remote_sdp)
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("serving", ["the primary", "another proxy"])
+async def test_a_browser_is_called(
+    pool: Pool, pbx: Phone, trusting: ssl.SSLContext, listening: Sequence[Proxy], serving: str
+) -> None:
+    """It is offered DTLS-SRTP and ICE, also by a proxy that does not hold its connection; who calls gets plain RTP."""
+    pool.table(5, 5)
+    run = listening[0].run.parent / "browser"
+    async with (
+        Phone.at(f"{CLIENTS}.9", protocol="wss", tls=trusting) as page,
+        BrowserMedia.at(f"{CLIENTS}.9", run, rootfs()) as browser,
+        Media.at(f"{CLIENTS}.9") as theirs,
+        Media.at(f"{TARGETS}.1") as mine,
+    ):
+        where = (pool.primary.ip, PORTS["wss"])
+        if serving == "another proxy":
+            pool.table(0, 5)
+        register = await page.request("REGISTER", f"sip:{ALIAS}", to=where, headers=[("Supported", "path")])
+        assert (await register.final()).message.status == 200
+        path = pbx.requests("REGISTER")[0].message.all("Path")
+        plain: list[str] = []
+
+        async def script(call: Incoming) -> None:
+            plain.append(await browser.take_offer(call.remote_sdp))
+            call.sdp = await browser.answer(theirs.sdp)
+            await call.answer()
+
+        page.script = script
+        call = await pbx.call(page.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path], body=mine.sdp)
+        assert call.status == 200
+        assert_encrypted(page.incoming[0].invite.body)
+        assert_plain(call.remote_sdp)
+        await talk(mine, call.remote_sdp, theirs, plain[0])
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
+
+
+async def test_keys_in_an_offer_go_no_further(pool: Pool, pbx: Phone, trusting: ssl.SSLContext) -> None:
+    """A TLS phone that offers SRTP by keys in its SDP (SDES) is answered so; the target, over UDP, gets plain RTP."""
+    key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj"
+    async with Phone.at(f"{CLIENTS}.9", protocol="tls", tls=trusting) as carol:
+        offer = describe(f"{CLIENTS}.9").replace("RTP/AVP", "RTP/SAVP").replace("a=sendrecv", f"{key}\r\na=sendrecv")
+        call = await carol.call(uri(pool.primary, "tls"), body=offer)
+        assert call.status == 200
+        assert_plain(pbx.incoming[0].remote_sdp)
+        assert call.remote_sdp.count(" RTP/SAVP ") == call.remote_sdp.count("a=crypto:") == len(streams(offer))
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
+
+
+def answering_with(media: Media) -> Script:
+    async def script(call: Incoming) -> None:
+        call.sdp = media.sdp
+        await answers.ring_then_answer(call)
+
+    return script
+
+
+def assert_plain(sdp: str) -> None:
+    assert sdp.count(" RTP/AVP ") == len(streams(sdp)) == len(KINDS)
+    for word in ("a=crypto", "a=fingerprint", "a=candidate", "a=ice-", "a=rtcp-mux"):
+        assert word not in sdp
+
+
+def assert_encrypted(sdp: str) -> None:
+    assert sdp.count(" UDP/TLS/RTP/SAVPF ") == len(streams(sdp)) == len(KINDS)
+    for word in ("a=fingerprint:sha-256", "a=candidate:", "a=ice-ufrag:", "a=setup:", "a=rtcp-mux"):
+        assert word in sdp
+    assert "a=crypto" not in sdp
+
+
+async def talk(mine: Media, mine_to: str, theirs: Media, theirs_to: str) -> None:
+    """Both send until something of each kind has arrived at both: what comes before the keys are agreed is lost."""
+
+    async def heard() -> bool:
+        await asyncio.gather(mine.send(mine_to, 5), theirs.send(theirs_to, 5))
+        return all(received for _, received in (*mine.counts().values(), *theirs.counts().values()))
+
+    await until(heard, "voice and video at both ends")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from e2e.embedded.network import add_host
+from tests.cluster.test_certificates import told
 from tests.cluster.world import Pool
-from tests.tools.certificates import HOST, Authority, Secret
+from tests.tools.certificates import HOST, LIFE, Authority, Secret
 from tests.tools.wait import until
 
 LISTEN = [
@@ -73,6 +75,8 @@ async def test_the_life_of_a_certificate(pool: Pool, fast_volumes: None) -> None
 
     await give(pool, second.secret(HOST))
     await until(lambda: trusted(pool, 5061, second), "the renewed certificate")
+    expires = datetime.fromtimestamp(await told(pool, "listen/edge-tls"), UTC)
+    assert timedelta(0) < datetime.now(UTC) + LIFE - expires < timedelta(minutes=5)
 
     await give(pool, {**second.secret(HOST), "tls.key": first.secret(HOST)["tls.key"]})
     await says(pool, "Degraded", "True", "CertificateInvalid")

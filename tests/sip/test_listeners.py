@@ -52,19 +52,55 @@ async def test_a_call(pool: Pool, pbx: Phone, trusting: ssl.SSLContext, protocol
 
 @pytest.mark.parametrize("protocol", FLOWS)
 async def test_over_ipv6(authority: Authority, trusting: ssl.SSLContext, pbx: Phone, protocol: Protocol) -> None:
-    """A proxy of both families listens on both addresses: a client over IPv6 calls a target over IPv4."""
+    """A proxy of both families is between a client that has IPv6 alone and a target that has IPv4, with media."""
     listen = f"udp:5060 tls:5061/{SECRET} ws:8080 wss:8443/{SECRET}"
     own = f"{ADVERTISED}.1"
     with fleet(1, ADVERTISED, secrets={SECRET: authority.secret()}, LISTEN=listen, POD_IPS=f"{own},::1") as (proxy,):
         pool = Pool([proxy])
         await pool.reset()
         proxy.networks(["::1/128"])
-        async with Phone.at("::1", protocol=protocol, tls=context(protocol, trusting)) as carol:
-            where = ("::1", PORTS[protocol])
-            calls = [await carol.call(f"sip:echo@{ALIAS}", to=where, body=describe(own)) for _ in range(2)]
-            assert [call.path for call in calls] == [[("::1", 200)]] * 2
-            assert await calls[0].bye() == 200
-            assert await pbx.incoming[1].bye() == 200
+        async with (
+            Phone.at("::1", protocol=protocol, tls=context(protocol, trusting)) as carol,
+            Media.at("::1") as mine,
+            Media.at(f"{TARGETS}.1") as theirs,
+        ):
+            pbx.script = answering_with(theirs)
+            call = await carol.call(f"sip:echo@{ALIAS}", to=("::1", PORTS[protocol]), body=mine.sdp)
+            assert call.path == [("::1", 200)]
+            incoming = pbx.incoming[0]
+            assert {ip for ip, _ in streams(call.remote_sdp).values()} == {"::1"}
+            assert {ip for ip, _ in streams(incoming.remote_sdp).values()} == {own}
+            await talk(mine, call.remote_sdp, theirs, incoming.remote_sdp)
+            assert (await incoming.request("INVITE", body=theirs.sdp)).message.status == 200
+            assert {ip for ip, _ in streams(call.remote_sdp).values()} == {"::1"}
+            assert await incoming.bye() == 200
+        await idle(proxy)
+
+
+async def test_called_over_ipv6(authority: Authority, trusting: ssl.SSLContext, pbx: Phone) -> None:
+    """A registered client that has IPv6 alone is offered media there by a caller that has IPv4."""
+    listen, own = f"udp:5060 tls:5061/{SECRET}", f"{ADVERTISED}.1"
+    with fleet(1, ADVERTISED, secrets={SECRET: authority.secret()}, LISTEN=listen, POD_IPS=f"{own},::1") as (proxy,):
+        pool = Pool([proxy])
+        await pool.reset()
+        proxy.networks(["::1/128"])
+        async with (
+            Phone.at("::1", protocol="tls", tls=trusting) as bob,
+            Media.at("::1") as theirs,
+            Media.at(f"{TARGETS}.1") as mine,
+        ):
+            bob.script = answering_with(theirs)
+            headers = [("Supported", "path")]
+            register = await bob.request("REGISTER", f"sip:{ALIAS}", to=("::1", PORTS["tls"]), headers=headers)
+            assert (await register.final()).message.status == 200
+            path = pbx.requests("REGISTER")[0].message.all("Path")
+            route = [("Route", entry) for entry in path]
+            call = await pbx.call(bob.uri, to=hop_of(path[0]), headers=route, body=mine.sdp)
+            assert call.status == 200
+            assert {ip for ip, _ in streams(bob.incoming[0].remote_sdp).values()} == {"::1"}
+            assert {ip for ip, _ in streams(call.remote_sdp).values()} == {own}
+            await talk(mine, call.remote_sdp, theirs, bob.incoming[0].remote_sdp)
+            assert await bob.incoming[0].bye() == 200
         await idle(proxy)
 
 

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from e2e.embedded.node.volumes import publish
 
 HOST = "edge.example.test"  # what the listeners' certificates are for
+LIFE = timedelta(days=1)
 Secret = Mapping[str, bytes]  # the files of one
 
 
@@ -60,7 +61,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_after(now + LIFE)
         )
 
 

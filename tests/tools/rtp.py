@@ -20,11 +20,12 @@ HEADER = struct.Struct("!BBHII")
 
 def describe(ip: str, audio: int = 16000, video: int = 16002, direction: str = "sendrecv") -> str:
     """An SDP with G.711 voice and VP8 video."""
+    place = f"IN IP{6 if ':' in ip else 4} {ip}"
     lines = [
         "v=0",
-        f"o=- {secrets.randbelow(10**9)} 1 IN IP4 {ip}",
+        f"o=- {secrets.randbelow(10**9)} 1 {place}",
         "s=-",
-        f"c=IN IP4 {ip}",
+        f"c={place}",
         "t=0 0",
         f"m=audio {audio} RTP/AVP 0",
         "a=rtpmap:0 PCMU/8000",
@@ -42,7 +43,7 @@ def streams(sdp: str) -> dict[str, Address]:
     found: dict[str, Address] = {}
     for section in sections:
         kind, port = section[2:].split()[:2]
-        place = re.search(r"(?m)^c=IN IP4 (\S+)", section) or re.search(r"(?m)^c=IN IP4 (\S+)", session)
+        place = re.search(r"(?m)^c=IN IP[46] (\S+)", section) or re.search(r"(?m)^c=IN IP[46] (\S+)", session)
         if place is not None:
             found[kind] = (place.group(1), int(port))
     return found

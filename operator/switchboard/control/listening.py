@@ -9,11 +9,14 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable
 
+from cryptography import x509
+
 from switchboard.control.kube import Kube, Object
+from switchboard.control.metrics import CERTIFICATE_EXPIRY, forget_expiry
 from switchboard.control.recorder import Note
 from switchboard.pool.conditions import Problem
 from switchboard.pool.spec import PoolSpec
-from switchboard.resources.listeners import fault
+from switchboard.resources.listeners import CERTIFICATE, fault
 from switchboard.resources.names import PoolRef
 
 LOOK_SECONDS, LOOK_AGAIN_SECONDS = 10.0, 3.0
@@ -35,6 +38,8 @@ class Listening:
         before, self.problem = self.problem, await self._look(pool, spec)
         if self.problem is not None and self.problem != before:
             self._note(Note(self.problem.reason, self.problem.message, "Warning"))
+        for name in set(self._looked_for.secret_names if self._looked_for else ()) - set(spec.secret_names):
+            forget_expiry(pool.namespace, pool.name, _label(name))
         self._looked_for = spec
         self._next_look = self._clock() + (LOOK_SECONDS if self.problem is None else LOOK_AGAIN_SECONDS)
 
@@ -42,9 +47,16 @@ class Listening:
         for name in spec.secret_names:
             secret = await self._kube.get("v1", "Secret", pool.namespace, name)
             problem = judge(name, secret, verifies_clients=spec.verifies_clients(name))
-            if problem is not None:
+            if problem is not None or secret is None:
                 return problem
+            expires = x509.load_pem_x509_certificates(b64decode(secret["data"][CERTIFICATE]))[0].not_valid_after_utc
+            CERTIFICATE_EXPIRY.labels(pool.namespace, pool.name, _label(name)).set(expires.timestamp())
         return None
+
+
+def _label(name: str) -> str:
+    """How the metric of expiry tells the user's certificates from the pool's own."""
+    return f"listen/{name}"
 
 
 def judge(name: str, secret: Object | None, *, verifies_clients: bool) -> Problem | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
@@ -34,7 +34,6 @@ CERTIFICATE_EXPIRY = Gauge(
     "When a pool's certificate expires; it is renewed after two thirds of its life.",
     [*POOL, "certificate"],
 )
-CERTIFICATES = ("authority", "agent", "operator")
 LEADING = Gauge("switchboard_leading", "1 while this operator holds the Lease.")
 
 
@@ -46,9 +45,12 @@ def telling(namespace: str, pool: str) -> Iterator[None]:
         yield
     finally:
         CALLS_LOST.remove(namespace, pool)
-        for certificate in CERTIFICATES:
-            with suppress(KeyError):  # never told
-                CERTIFICATE_EXPIRY.remove(namespace, pool, certificate)
+        CERTIFICATE_EXPIRY.remove_by_labels({"namespace": namespace, "pool": pool})
+
+
+def forget_expiry(namespace: str, pool: str, certificate: str) -> None:
+    """Of a certificate that the pool has no use for any more."""
+    CERTIFICATE_EXPIRY.remove_by_labels({"namespace": namespace, "pool": pool, "certificate": certificate})
 
 
 class Figure(NamedTuple):

@@ -92,6 +92,25 @@ async def test_called_back_when_full(pool: Pool, pbx: Phone, protocol: Protocol,
     await idle(*pool.proxies)
 
 
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_path_repeated_within_the_call(pool: Pool, pbx: Phone, protocol: Protocol, mode: str) -> None:
+    """A PBX that repeats the Path behind the route set, as Asterisk does, reaches the client within the call, too."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    async with Phone.at(f"{CLIENTS}.8", protocol=protocol) as bob:
+        assert (await register(bob, pool)).message.status == 200
+        path = pbx.requests("REGISTER")[0].message.all("Path")
+        call = await pbx.call(bob.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path])
+        assert call.status == 200
+        assert call.dialog is not None
+        call.dialog.routes += path
+        assert (await call.request("INVITE", body=call.sdp)).message.status == 200
+        assert await call.bye() == 200
+        assert len(bob.requests("BYE")) == 1
+    await idle(*pool.proxies)
+
+
 async def test_refusal(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """The registrar's challenge reaches the client, with what it needs to answer it."""
     pool.table(0, 5)

@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools helm image images
+.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools helm image images asterisk
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -26,7 +26,7 @@ lint: .venv/ready  ## ruff, mypy --strict, import-linter
 unit: tools helm  ## pure code, property tests; pool, resources and link covered to the last branch
 	@scripts/unit
 
-sip: .venv/ready packages image  ## real Kamailio, rtpengine and SIPp on loopback
+sip: .venv/ready packages image asterisk  ## real Kamailio, rtpengine and SIPp on loopback
 	@$(PYTEST) tests/sip tests/agent
 
 cluster: tools helm image  ## the operator on a real Kubernetes API, and one test per claim
@@ -58,6 +58,9 @@ packages:
 
 tools: .venv/ready packages
 	@$(CLUSTER) build
+
+asterisk: packages
+	@tests/tools/asterisk/rootfs.sh > /dev/null
 
 helm: .venv/ready packages
 	@$(PYTHON) -m e2e.helm version > /dev/null

@@ -109,11 +109,11 @@ class Media:
         return describe(audio[0], audio[1], video[1])
 
     async def send(self, remote_sdp: str, packets: int = 25, interval_seconds: float = 0.01) -> None:
-        """Sends that many packets on each stream to where the other side's SDP wants them."""
+        """Sends that many packets on each stream to where the other side's SDP wants them, if it does."""
         targets = streams(remote_sdp)
         for _ in range(packets):
-            for kind, stream in self.streams.items():
-                stream.send(targets[kind])
+            for kind, target in targets.items():
+                self.streams[kind].send(target)
             await asyncio.sleep(interval_seconds)  # the pace of a codec, not synchronisation
 
     def counts(self) -> dict[str, tuple[int, int]]:

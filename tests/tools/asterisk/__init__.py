@@ -1,0 +1,102 @@
+"""A real Asterisk, as PBX and as gateway: on a root file system of its own (rootfs.sh), at a loopback address.
+
+    with asterisk(ip, users=("alice",)) as pbx:
+        pbx.command("pjsip show contacts")
+
+Its dialplan is extensions.conf: *43 and a carrier's numbers echo, a name that has registered is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUN = "/run/asterisk"
+START_SECONDS = 30
+RTP_PORTS = (16000, 16999)
+
+
+class AsteriskError(Exception):
+    """It could not be started, or refused a command; the text ends with what it said."""
+
+
+def rootfs() -> Path:
+    made = subprocess.run([str(HERE / "rootfs.sh")], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(made.stdout.split()[-1])
+
+
+class Asterisk:
+    """One running Asterisk."""
+
+    def __init__(self, ip: str, users: tuple[str, ...], run: Path) -> None:
+        self._log = run / "log"
+        root = rootfs()
+        self._sandbox = [
+            *("bwrap", "--die-with-parent", "--unshare-pid", "--ro-bind", str(root), "/", "--proc", "/proc"),
+            *("--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--bind", str(run), RUN),  # noqa: S108  # its own
+            *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ]
+        (modules,) = root.glob("usr/lib/*/asterisk/modules")
+        first, last = map(str, RTP_PORTS)
+        values = {"IP": ip, "RUN": RUN, "FIRST": first, "LAST": last, "MODULES": f"/{modules.relative_to(root)}"}
+        self._write(run, users, values)
+        with self._log.open("wb") as log:
+            command = [*self._sandbox, "asterisk", "-f", "-C", f"{RUN}/asterisk.conf"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._wait_until_booted()
+
+    def command(self, text: str) -> str:
+        """A command of Asterisk's own command line; what it printed."""
+        command = [*self._sandbox, "asterisk", "-C", f"{RUN}/asterisk.conf", "-rx", text]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode != 0:
+            raise AsteriskError(f"{text}: {ran.stdout}{ran.stderr}{self._said()}")
+        return ran.stdout
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_until_booted(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(AsteriskError):
+                self.command("core waitfullybooted")
+                return
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AsteriskError(f"Asterisk does not start: {self._said()}")
+            time.sleep(0.1)
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")[-3000:]
+
+    @staticmethod
+    def _write(run: Path, users: tuple[str, ...], values: dict[str, str]) -> None:
+        for template in HERE.glob("*.conf"):
+            text = template.read_text()
+            if template.name == "pjsip.conf":
+                text += "".join(f"\n[{user}](user)\naors={user}\n[{user}](location)\n" for user in users)
+            for name, value in values.items():
+                text = text.replace(f"@{name}@", value)
+            (run / template.name).write_text(text)
+
+
+@contextlib.contextmanager
+def asterisk(ip: str, users: tuple[str, ...] = ()) -> Iterator[Asterisk]:
+    """At port 5060 of `ip`; `users` may register."""
+    with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
+        Path(directory).chmod(0o777)
+        running = Asterisk(ip, users, Path(directory))
+        try:
+            yield running
+        finally:
+            running.stop()

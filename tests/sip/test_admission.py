@@ -145,6 +145,21 @@ async def test_drain(pool: Pool, alice: Phone, pbx: Phone) -> None:
     await idle(*pool.members)
 
 
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_drain_of_all_others(pool: Pool, alice: Phone, pbx: Phone, mode: str) -> None:
+    """A call given to a proxy a moment before it drains is served by the primary, where nobody else is left."""
+    primary, member = pool.primary, pool.members[0]
+    pool.set(mode=mode)
+    primary.table([member.row(5, closed=7), primary.row(5, closed=7)])
+    member.table([primary.row(5, closed=7)])
+    member.set(drain=1)
+    call = await alice.call(pool.uri)
+    assert call.status == 200
+    assert pbx.incoming[0].served_by == primary.ip
+    assert await call.bye() == 200
+    await idle(primary, member)
+
+
 async def test_media_down(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """A proxy whose agent says that media cannot be relayed passes new calls on."""
     pool.table(0, 100, 100)

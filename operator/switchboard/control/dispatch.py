@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.010  # a push costs the assigner about as much; shorter makes more pushes, not faster ones
 RETRY_SECONDS = 0.5  # after a command that did not come into effect
-SYNCS = 32  # proxies brought up to date at a time: a Configure with 1000 peers is 100 KB
+SYNCS = 32  # proxies brought up to date at a time: a Configure with 1000 peers is 40 KB
 CHUNK = 25  # links written to in one go when all are written to
 CHUNK_PAUSE_SECONDS = 0.01
 SILENCE_CHECK_SECONDS = 0.25

@@ -17,7 +17,7 @@ import ssl
 from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -50,6 +50,7 @@ PAUSE_MIN_SECONDS, PAUSE_MAX_SECONDS = 0.1, 5.0  # between dials; halved to whol
 
 DIALS_AT_ONCE = 32  # a thousand handshakes begun together would all run into their time-outs
 TLS_BUFFER_BYTES = 16 * 1024  # one TLS record; asyncio's own 256 KB for each connection are 250 MB for 1000 links
+PIECE_BYTES = 4 * 1024  # of a frame, written at a time; far above what a link usually carries
 
 _EXPIRED, _OTHER_NAME = 10, 62  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH
 
@@ -61,6 +62,28 @@ _gates: WeakKeyDictionary[aiohttp.ClientSession, asyncio.Semaphore] = WeakKeyDic
 def next_id() -> int:
     """Give a command its id: unique in this process, so that one encoded command can go to many links."""
     return next(_ids)
+
+
+class _Pieces:
+    """A transport that is written to in pieces: a TLS connection keeps room for the largest write it has ever had."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes | bytearray) -> None:
+        for begin in range(0, len(data), PIECE_BYTES):
+            self._transport.write(data[begin : begin + PIECE_BYTES])
+
+
+class _Socket(aiohttp.ClientWebSocketResponse):
+    """Every proxy is sent all its peers: written at once, that would be 40 MB for ever in a pool of 1000."""
+
+    def __init__(self, reader: Any, writer: Any, *arguments: Any, **options: Any) -> None:
+        writer.transport = _Pieces(writer.transport)
+        super().__init__(reader, writer, *arguments, **options)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -86,7 +109,8 @@ def link_session() -> aiohttp.ClientSession:
     """Make the HTTP session that all links of a process share."""
     sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
+    timeout = aiohttp.ClientTimeout(total=None)
+    session = aiohttp.ClientSession(connector=connector, timeout=timeout, ws_response_class=_Socket)
     _gates[session] = asyncio.Semaphore(DIALS_AT_ONCE)
     return session
 

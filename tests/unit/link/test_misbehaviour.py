@@ -169,9 +169,7 @@ async def test_sending_on_a_connection_that_just_ended(
     async with listening(agent.address, operator_credentials.client_context, ear) as link:
         await ear.until(lambda: ear.hellos)
         assert link._socket is not None
-        transport = link._socket._writer.transport
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.close()
+        link._socket._writer.transport.close()
         with pytest.raises(LinkLostError, match="closing transport"):
             await link.send(Tick(id=next_id(), term=1, tick=1))
         with pytest.raises(LinkLostError, match="closing transport"):

@@ -1,5 +1,7 @@
 import asyncio
 import random
+from asyncio import sslproto
+from typing import Any
 
 import pytest
 
@@ -7,8 +9,9 @@ from switchboard.errors import KamailioError, LinkLostError, MessageError, Stale
 from switchboard.link import client as client_module
 from switchboard.link.client import next_id
 from switchboard.link.codec import encode
-from switchboard.link.messages import Drain, Tick
+from switchboard.link.messages import Drain, Table, Tick
 from switchboard.link.tls import Credentials
+from switchboard.pool.table import Row
 from tests.unit.link.ends import Agent, Ear, hello, listening, report, serving
 
 
@@ -116,6 +119,28 @@ async def test_accepted_commands_are_carried_out_though_the_listener_left(
     await asyncio.wait_for(agent.sessions_ended.get(), 5)
     assert [command.tick for command in agent.commands if isinstance(command, Tick)] == [1, 2]
     assert not agent.server.has_listener
+
+
+async def test_large_command_is_written_in_pieces(
+    agent: Agent, ear: Ear, operator_credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives whole, and no connection is given more at once than it may keep room for from then on."""
+    sizes: list[int] = []
+    write = sslproto._SSLProtocolTransport.write
+
+    def recorded(transport: Any, data: bytes) -> None:
+        sizes.append(len(data))
+        write(transport, data)
+
+    monkeypatch.setattr(sslproto._SSLProtocolTransport, "write", recorded)
+    rows = tuple(Row(f"edge-{n}~1", "sip:198.18.0.1:5060", "198.18.0.1:5060", n, 0, 0, 1) for n in range(1000))
+    async with listening(agent.address, operator_credentials.client_context, ear) as link:
+        await ear.until(lambda: ear.hellos)
+        command = Table(id=next_id(), pool="edge", version=(1, 1), rows=rows)
+        assert (await link.send(command)).error is None
+    assert agent.commands == [command]
+    assert sum(sizes) > len(encode(command))
+    assert max(sizes) <= client_module.PIECE_BYTES
 
 
 async def test_oversized_command_is_not_sent(

@@ -9,7 +9,7 @@
 #
 # The mirrors are this machine's own, as apt knows them; where it is not a Debian one, SWITCHBOARD_MIRROR and
 # SWITCHBOARD_SECURITY_MIRROR name others. proxy/ and operator/ of this repository are not in the result: an image gets
-# them from its Dockerfile, the embedded cluster mounts them at the empty directories in /opt/switchboard.
+# them from the Dockerfile, the embedded cluster mounts them at the empty directories in /opt/switchboard.
 set -eu
 umask 022
 

@@ -47,11 +47,7 @@ async def test_a_dead_nodes_proxy_is_replaced_and_its_calls_are_told(pool: Pool)
         assert len(set(where.values())) == 2, "spread over both nodes by default"
         victim = next(name for name, on in where.items() if on == node)
         with pool.pbx(), await pool.call(calls=10, rate=20, hold_seconds=150):
-
-            async def all_up() -> bool:
-                return bool((await pool.status())["calls"] == 10)
-
-            await until(all_up, "10 calls in progress", within=15)
+            await pool.carries(10)
             carried = await pool.carried(victim)
             assert 0 < carried < 10
             Cluster().choose(nodes=1)
@@ -77,11 +73,7 @@ async def test_a_pod_deleted_by_hand_drains(pool: Pool) -> None:
     entry, before = await pool.entry(), await pool.pods()
     victim = next(name for name in before if name != entry)
     with pool.pbx(), await pool.call(calls=10, rate=20, hold_seconds=60):
-
-        async def all_up() -> bool:
-            return bool((await pool.status())["calls"] == 10)
-
-        await until(all_up, "10 calls in progress", within=15)
+        await pool.carries(10)
         carried = await pool.carried(victim)
         product.kubectl("delete", "pod", victim, "--namespace", pool.namespace, "--wait=false")
 

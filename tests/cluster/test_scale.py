@@ -25,11 +25,7 @@ async def test_scale_down_waits_for_calls(pool: Pool) -> None:
     pool.apply(replicas=2, assignment={"policy": "least"})
     await pool.ready(2)
     with pool.pbx(), await pool.call(calls=10, rate=20, hold_seconds=12) as load:
-
-        async def all_up() -> bool:
-            return bool((await pool.status())["calls"] == 10)
-
-        await until(all_up, "10 calls in progress")
+        await pool.carries(10)
         await pool.patch(replicas=1)
 
         async def draining() -> bool:
@@ -49,11 +45,7 @@ async def test_a_draining_proxy_is_taken_back(pool: Pool) -> None:
     await pool.ready(2)
     before = set(await pool.pods())
     with pool.pbx(), await pool.call(calls=10, rate=20, hold_seconds=15) as load:
-
-        async def both_busy() -> bool:
-            return bool((await pool.status())["calls"] == 10)
-
-        await until(both_busy, "10 calls in progress")
+        await pool.carries(10)
         await pool.patch(replicas=1)
 
         async def draining() -> bool:

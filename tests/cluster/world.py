@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from e2e import product
-from e2e.embedded import faults
 from e2e.embedded.cluster import Cluster
 from e2e.embedded.components import NODE_NAME
 from e2e.embedded.network import add_host
@@ -107,6 +106,14 @@ class Pool:
 
         await until(is_ready, f"{replicas} proxies ready: {await self.status()}", within)
 
+    async def carries(self, calls: int) -> None:
+        """Waits until so many calls are in progress."""
+
+        async def told() -> bool:
+            return bool((await self.status())["calls"] == calls)
+
+        await until(told, f"{calls} calls in progress")
+
     async def address(self) -> str:
         service = await self.owned("v1", "Service", self.name)
         assert service is not None
@@ -126,12 +133,6 @@ class Pool:
         return caller(
             target, ip, self.directory, calls=calls, rate=rate, hold_seconds=hold_seconds, prefix=prefix, **options
         )
-
-    # by its processes
-
-    def kill(self, pod: str, container: str) -> None:
-        """SIGKILL to a container's processes; the node starts it again."""
-        faults.kill_pod(self.namespace, pod, container)
 
 
 @contextmanager

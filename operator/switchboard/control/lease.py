@@ -69,7 +69,7 @@ class Lease:
             except KubeError as error:
                 if error.status != 409:  # 409: another one was faster; look again
                     logger.warning("Cannot take the Lease yet: %s", error)
-            await asyncio.sleep(min(MAX_LOOK_SECONDS, self._duration_seconds / 4))
+            await asyncio.sleep(min(MAX_LOOK_SECONDS, self._duration_seconds / 6))
 
     async def hold(self) -> None:
         """Renews until the Lease is lost."""

@@ -1,24 +1,34 @@
 -- Hand-over: what two primaries tell each other.
 
-local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
+local sht, pv = KSR.htable, KSR.pv
 local get, inc = sht.sht_get, sht.sht_inc
+local pvget, pvset = pv.get, pv.sets
 local mac = require("tokens").mac
 
--- What the previous primary tells the new one of an INVITE that it knows, by its branch: $var(known), a request that no
--- client could make.
-function vp_know(branch)
-  local here = pvget("$Ri") .. ":" .. pvget("$Rp")
-  pvset("$var(known)", table.concat({
+-- What the previous primary tells the new one of an INVITE, by its branch: $var(word), a request that no client could make.
+function vp_tell(branch, knows)
+  local here, word = pvget("$Ri") .. ":" .. pvget("$Rp"), branch .. (tonumber(knows) > 0 and " yes" or " no")
+  pvset("$var(word)", table.concat({
     "INFO sip:pool@" .. pvget("$si") .. " SIP/2.0", "Via: SIP/2.0/UDP " .. here .. ";branch=z9hG4bKknown" .. branch,
     "From: <sip:pool@" .. here .. ">;tag=known", "To: <sip:pool@" .. pvget("$si") .. ">", "Call-ID: known-" .. branch,
-    "CSeq: 1 INFO", "Max-Forwards: 1", "X-VP-Known: " .. branch .. " " .. mac("known|" .. branch),
+    "CSeq: 1 INFO", "Max-Forwards: 1", "X-VP-Known: " .. word .. " " .. mac("known|" .. word),
     "Content-Length: 0", "", "" }, "\r\n"))
   return 1
 end
 
-function vp_known(header)
-  local branch, given = string.match(header or "", "^(%S+) (%x+)$")
-  if branch and given == mac("known|" .. branch) then sht.sht_sets("known", branch, "1") else inc("cnt", "forged") end
+-- The new primary is told. $var(held) 1: its transaction, $var(index) and $var(label), waits for this.
+function vp_told(header)
+  pv.seti("$var(held)", 0)
+  local branch, answer, given = string.match(header or "", "^(%S+) (%l+) (%x+)$")
+  if not branch or given ~= mac("known|" .. branch .. " " .. answer) then inc("cnt", "forged") return 1 end
+  if answer == "yes" then sht.sht_sets("known", branch, "1") end
+  local index, label = string.match(get("held", branch) or "", "^(%d+):(%d+)$")
+  sht.sht_rm("held", branch)
+  if index then
+    pv.seti("$var(held)", 1)
+    pv.seti("$var(index)", tonumber(index))
+    pv.seti("$var(label)", tonumber(label))
+  end
   return 1
 end
 

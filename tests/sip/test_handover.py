@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.tools import answers
-from tests.tools.addresses import CLIENTS
+from tests.tools.addresses import CLIENTS, PROXIES
 from tests.tools.message import Address
 from tests.tools.pool import Pool, idle
-from tests.tools.sessions import Call
+from tests.tools.sessions import Call, Incoming
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 
+GONE = f"{PROXIES}.77"
 Ringing = tuple[Call, Address, asyncio.Event]  # the call, where the new primary is, and what makes it answered
 
 
@@ -88,6 +89,45 @@ async def test_new_calls(ringing: Ringing, alice: Phone, pool: Pool) -> None:
     assert fresh.status == 200
     assert pool.members[0].count("assigned") == 1
     assert [await one.bye() for one in (call, fresh)] == [200, 200]
+
+
+@pytest.mark.parametrize("role", ["member", "primary"])  # of the previous primary: told of its successor, or not yet
+async def test_new_calls_wait_for_a_word_alone(role: str, pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """That it does not know an INVITE is said at once: were the time-out waited for, no call would take below 60 ms."""
+    pbx.script = Incoming.answer
+    old, new, _ = pool.proxies
+    old.set(role=role)
+    new.set(role="primary", prev=old.uri)
+    clock, took = asyncio.get_running_loop().time, []
+    for _ in range(10):
+        began = clock()
+        call = await alice.call(f"sip:echo@{new.ip}:5060")
+        took.append(clock() - began)
+        assert await call.bye() == 200
+    assert min(took) < 0.06, took
+    await until(lambda: new.control("tm.stats")["current"] == 0, "no held transaction is left behind")
+
+
+async def test_a_previous_primary_that_is_gone_is_not_waited_for(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """When no word comes the INVITE is a new call, of which the client notices nothing."""
+    _, new, _ = pool.proxies
+    pool.peer(GONE, room=0)  # nobody is at that address
+    new.set(role="primary", prev=f"sip:{GONE}:5060")
+    call = await alice.call(f"sip:echo@{new.ip}:5060")
+    assert call.path == [(new.ip, 200)]
+    assert new.count("assigned") == 1
+    assert await call.bye() == 200
+
+
+async def test_a_forged_word_is_not_believed(pool: Pool) -> None:
+    """Who has a proxy's address and not the pool's key cannot tell the new primary anything."""
+    _, new, _ = pool.proxies
+    pool.peer(GONE, room=0)
+    async with Phone.at(GONE) as mallory:
+        for word in ("z9hG4bK1 yes 0123456789abcdef0123456789abcdef", "z9hG4bK1"):
+            await mallory.request("INFO", f"sip:pool@{new.ip}:5060", headers=[("X-VP-Known", word)], resend=False)
+        await until(lambda: new.count("forged") == 2, "both are counted as forged")
+    assert new.control.dump("known") == {}
 
 
 async def test_connection_outlives_the_hand_over(pool: Pool, pbx: Phone) -> None:

@@ -21,7 +21,7 @@ CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
 TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin")
-MEMORIES = ("sus", "bad", "brk", "known", "rate", "health")  # what a proxy remembers for a while
+MEMORIES = ("sus", "bad", "brk", "known", "held", "rate", "health")  # what a proxy remembers for a while
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster bench up down enter clean packages tools helm image images asterisk
+.PHONY: help demo test lint unit sip cluster e2e bench up down enter clean packages tools helm image images asterisk
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -44,11 +44,14 @@ images: .venv/ready packages  ## container images of operator and proxy; needs D
 	@scripts/images
 	@$(PYTEST) tests/images
 
+e2e: tools helm  ## the product on a real cluster of three nodes, by kind; KEEP=1 keeps it, SMOKE=1 its core
+	@scripts/e2e
+
 down: .venv/ready  ## end what `make up` left running
 	@$(CLUSTER) down
 
 clean:  ## remove what was built in the tree (the cache stays: $(CACHE))
-	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@rm -rf .venv .venv-e2e build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 .venv/ready: requirements.lock pyproject.toml | packages
 	@scripts/venv

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def install() -> None:
         *("rollout", "status", "--namespace", NAMESPACE, "deployment/switchboard-operator"),
         f"--timeout={ROLLOUT_SECONDS}s",
     )
+
+
+def version() -> str:
+    """The product's, which its images and its chart carry."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def pool(name: str = "edge", **spec: Any) -> dict[str, Any]:

@@ -5,34 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
-from cryptography import x509
 
 from e2e import product
 from switchboard.control.credentials import AUTHORITY_LIFE, CERTIFICATE_LIFE
-from switchboard.resources import certificates
-from switchboard.resources.certificates import Authorities, Term
 from switchboard.resources.names import PoolRef
-from switchboard.resources.secrets import build_agent_tls, build_authority, build_operator_tls
 from tests.cluster.world import Pool, holder
+from tests.tools.aging import aged, renewed
 from tests.tools.wait import until
-
-
-async def age(pool: Pool) -> None:
-    """The pool gets an authority in the last third of its life, which has issued fresh certificates."""
-    ref = PoolRef.of(await pool.get())
-    now = datetime.now(UTC)
-    old = Term(serial=x509.random_serial_number(), since=now - timedelta(days=900), lifetime=timedelta(days=1000))
-    new = Term(serial=x509.random_serial_number(), since=now - timedelta(hours=1), lifetime=timedelta(days=90))
-    authority = certificates.issue_authority(certificates.generate_key(), old)
-    authorities = Authorities(signing=authority)
-    agent = certificates.issue_agent(ref, authority, certificates.generate_key(), new)
-    operator = certificates.issue_operator(ref, authority, certificates.generate_key(), new)
-    for secret in (
-        build_authority(ref, authorities),
-        build_agent_tls(ref, agent, authorities),
-        build_operator_tls(ref, operator, authorities),
-    ):
-        await pool.kube.apply(secret)
 
 
 async def test_the_authority_is_replaced_step_by_step(pool: Pool, fast_volumes: None) -> None:
@@ -41,17 +20,15 @@ async def test_the_authority_is_replaced_step_by_step(pool: Pool, fast_volumes: 
     await pool.ready(2)
     before = await pool.owned("v1", "Secret", "edge-ca")
     assert before is not None
-    await age(pool)
+    for secret in aged(PoolRef.of(await pool.get())):
+        await pool.kube.apply(secret)
     seen: set[str] = set()
 
     async def replaced() -> bool:
         found = await pool.owned("v1", "Secret", "edge-ca")
         assert found is not None
         seen.update(found["data"])
-        signing = Authorities.from_secret(found["data"]).signing
-        return set(found["data"]) == {"tls.crt", "tls.key"} and not certificates.needs_renewal(
-            signing.certificate, datetime.now(UTC)
-        )
+        return renewed(found)
 
     await until(replaced, "a new authority alone", within=60)
     assert {"following.crt", "previous.crt"} <= seen

@@ -1,0 +1,1 @@
+"""A real cluster of several nodes, by kind: kubelets, a container runtime, images, Helm."""

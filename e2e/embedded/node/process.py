@@ -56,13 +56,13 @@ class Process:
         pid: int | None = wrapper.pid
         for _ in range(depth):
             pid = child(pid) if pid else None
-        if not line or "child-pid" not in json.loads(line) or pid is None:
+        if not line or "child-pid" not in json.loads(line):
             transport.close()
             with contextlib.suppress(ProcessLookupError):
                 wrapper.kill()
             code = await wrapper.wait()
             raise PodSetupError("Failed", f"the container could not be started (status {code}): {_last_line(log)}")
-        return cls(wrapper, pid, transport)
+        return cls(wrapper, pid or wrapper.pid, transport)  # one that is not found has ended already
 
     async def _wait(self) -> int:
         code = await self._wrapper.wait()

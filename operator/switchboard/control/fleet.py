@@ -31,7 +31,7 @@ from switchboard.pool.credits import Ticker
 from switchboard.pool.spec import PoolSpec
 from switchboard.pool.table import Proxy, in_order, sip_uri
 from switchboard.pool.workload import places
-from switchboard.resources.names import AGENT_PORT, PoolRef
+from switchboard.resources.names import PoolRef
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Fleet:
             self._credentials = credentials
             self._context = credentials.client_context()
         for member in self.members.values():
-            self._dial_first(member)
+            self._reach(member)
         self._send_what_is_missing()
 
     def _send_what_is_missing(self) -> None:
@@ -299,19 +299,21 @@ class Fleet:
         member.see(pod, template, self.clock())
         if member.proxy.gone:
             self._mourn(member)
-        self._dial_first(member)
+        self._reach(member)
 
-    def _dial_first(self, member: Member) -> None:
+    def _reach(self, member: Member) -> None:
         pod = member.pod
-        if member.link is None and pod.running and pod.address and self._credentials is not None:
+        if not (pod.running and pod.address) or self._credentials is None:
+            return
+        if member.link is None or member.link.target.link != member.agent:  # a node that restarts gives new addresses
             self._dial(member)
 
     def _dial(self, member: Member) -> None:
         """A link of its own task; one that stands is given up."""
         if member.task is not None:
             member.task.cancel()
-        name, address = member.proxy.name, member.proxy.address
-        target = Target(proxy=name, link=f"{address}:{AGENT_PORT}", pool=self.pool.name, namespace=self.pool.namespace)
+        name = member.proxy.name
+        target = Target(proxy=name, link=member.agent, pool=self.pool.name, namespace=self.pool.namespace)
         member.dialled_at = self.clock()
         member.link = LinkClient(self._session, lambda: self._context, target, self)
         member.task = asyncio.create_task(member.link.run(), name=f"link {name}")

@@ -14,6 +14,7 @@ from switchboard.link.messages import Ack, Command, Report, RoleName
 from switchboard.pool.credits import merge_assigned
 from switchboard.pool.spec import PoolSpec
 from switchboard.pool.table import Proxy, host_port, newer
+from switchboard.resources.names import AGENT_PORT
 
 ENDED_GRACE_SECONDS = 30  # for a pod whose drain is over: its long grace period was for the drain
 
@@ -80,6 +81,11 @@ class Member:
     @property
     def up(self) -> bool:
         return self.proxy.link == "up" and self.report is not None
+
+    @property
+    def agent(self) -> str:
+        """Where its agent listens: host:port."""
+        return f"{self.proxy.address}:{AGENT_PORT}"
 
     def silent_seconds(self, now: float) -> float:
         """From its last report until its link ended, or until now: what it did then, nobody was told."""

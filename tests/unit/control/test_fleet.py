@@ -6,6 +6,8 @@ import asyncio
 import time
 from functools import partial
 
+import msgspec
+
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Configure, Drain, Role, Table, Tick
 from switchboard.pool.table import Row
@@ -53,6 +55,14 @@ async def test_members_learn_who_is_primary(operator: Operator, agents: list[Sim
 
     for agent in agents[1:]:
         await agent.until(partial(told, agent))
+
+
+async def test_a_proxy_is_dialled_at_its_new_address(operator: Operator, agents: list[SimulatedAgent]) -> None:
+    """A pod that its node restarted keeps its name and has another address: the link follows it."""
+    now = agents[0].pod
+    operator.follow([msgspec.structs.replace(now, address="127.82.0.99")])
+    operator.follow([now])
+    await operator.until(lambda: operator.fleet.members[now.name].up)
 
 
 async def test_a_change_of_load_reaches_the_primary_at_once(operator: Operator, agents: list[SimulatedAgent]) -> None:

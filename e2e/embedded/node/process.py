@@ -83,6 +83,8 @@ class Process:
         """SIGKILL to every process of the container, whoever started it; to nobody once it has ended."""
         if self._mounts is not None:
             _kill_all(os.fstat(self._mounts).st_ino)
+        with contextlib.suppress(ProcessLookupError):
+            self._wrapper.kill()  # whatever else holds the container up
 
     async def run_beside(self, command: list[str], environment: Mapping[str, str]) -> int:
         """Runs a command inside the container, as `kubectl exec` would; its exit status. Cancelled, it is killed."""

@@ -29,7 +29,8 @@ async def test_a_drained_node_loses_no_call(pool: Pool) -> None:
         try:
             with pool.pbx(), await pool.call(calls=300, rate=15, hold_seconds=2) as load:
                 drain = ("drain", node, f"--pod-selector={names.POOL_LABEL}={pool.name}", "--delete-emptydir-data")
-                await asyncio.to_thread(product.kubectl, *drain, "--timeout=80s")
+                seconds = 150  # 20 s on an idle machine: two proxies start, and their containers end
+                await asyncio.to_thread(product.kubectl, *drain, f"--timeout={seconds}s", timeout_seconds=seconds + 10)
                 result = load.wait(60)
             assert (result.offered, result.completed) == (300, 300), load.errors()
             assert node not in (await nodes_of(pool)).values()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from switchboard.link.client import next_id
-from switchboard.link.messages import Drain, Role, Table, Tick
+from switchboard.link.messages import Drain, Peer, Role, Table, Tick
 from switchboard.pool.spec import Assignment, Gateway, Route
 from switchboard.pool.table import Row
 from tests.agent.pod import POOL, Operator, Pod, settings
@@ -137,13 +137,15 @@ async def test_tables_that_do_not_fit(pod: Pod, operator: Operator) -> None:
 
 
 async def test_role_and_tick(pod: Pod, operator: Operator) -> None:
-    """Role and tick are in effect with their acks, and a tick does not go back."""
-    await operator.configure(settings())
+    """Role and tick are in effect with their acks; no tick goes back; a previous primary counts while it is there."""
+    await operator.configure(settings(), (Peer(name="edge-9", address="127.0.0.9"),))
     await operator.tick(41)
     await operator.role("primary", previous="sip:127.0.0.9:5060")
     control = pod.proxy.control
     assert (control.get("ctl", "role"), control.number("ctl", "tick")) == ("primary", 41)
     assert control.get("ctl", "prev") == "sip:127.0.0.9:5060"
+    await operator.configure(settings())
+    assert control.get("ctl", "prev") == ""
     report = await operator.hears(lambda report: report.role == "primary")
     assert report.tick == 41
     ack = await operator.link.send(Tick(id=next_id(), term=1, tick=40))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from switchboard.agent.environment import bracketed
 from switchboard.agent.kamailio import Key, Value
 from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.errors import MessageError, StaleTermError
@@ -86,11 +87,17 @@ def configuration(settings: Settings, peers: Iterable[Peer]) -> dict[Key, Value]
     return dict([*_settings(settings), *((("peer", peer.address), peer.name) for peer in peers)])
 
 
+def _previous(wanted: Wanted, now: float) -> str:
+    """The former primary for as long as it may be asked: not when its pod is gone, or each new call would wait."""
+    there = any(wanted.previous.startswith(f"sip:{bracketed(peer.address)}:") for peer in wanted.peers)
+    return wanted.previous if there and now < wanted.previous_until else ""
+
+
 def state(wanted: Wanted, now: float, *, draining: bool) -> dict[Key, Value]:
     """The htable entries that follow from table, tick, drain and role; the role last, when all else is in effect."""
     return {
         **{("gwuse", name): f"{use.calls}:{use.closed}" for name, use in wanted.gateways.items()},
-        ("ctl", "prev"): wanted.previous if now < wanted.previous_until else "",
+        ("ctl", "prev"): _previous(wanted, now),
         ("ctl", "primary"): wanted.primary if wanted.role == "member" else "",
         ("ctl", "tick"): wanted.tick,
         ("ctl", "drain"): int(draining),

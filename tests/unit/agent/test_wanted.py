@@ -132,7 +132,7 @@ def test_who_may_come_in() -> None:
 def test_role_comes_last_and_the_previous_primary_for_a_time() -> None:
     """A new primary has its tick by then; after three minutes nothing goes on to the one before."""
     role = Role(id=1, term=1, role="primary", previous="sip:198.18.0.2:5060")
-    wanted = accept(Wanted(tick=4), role, now=100.0)
+    wanted = accept(Wanted(tick=4, peers=PEERS), role, now=100.0)
     soon, later = state(wanted, 279.0, draining=False), state(wanted, 280.0, draining=True)
     assert list(soon)[-1] == ("ctl", "role")
     assert soon["ctl", "role"] == "primary"
@@ -140,6 +140,15 @@ def test_role_comes_last_and_the_previous_primary_for_a_time() -> None:
     assert soon["ctl", "prev"] == "sip:198.18.0.2:5060"
     assert later["ctl", "prev"] == ""
     assert (soon["ctl", "drain"], later["ctl", "drain"]) == (0, 1)
+
+
+def test_a_previous_primary_whose_pod_is_gone_is_not_asked() -> None:
+    """It is a peer no more: nothing waits for its word, however long ago the hand-over was."""
+    role = Role(id=1, term=1, role="primary", previous="sip:198.18.0.2:5060")
+    wanted = accept(Wanted(peers=PEERS), role, now=100.0)
+    gone = accept(wanted, Configure(id=2, term=1, settings=SETTINGS, peers=()), now=101.0)
+    assert state(wanted, 101.0, draining=False)["ctl", "prev"] == "sip:198.18.0.2:5060"
+    assert state(gone, 101.0, draining=False)["ctl", "prev"] == ""
 
 
 def test_a_member_knows_the_primary() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from e2e import product
 from e2e.embedded.cluster import Cluster
@@ -17,8 +18,9 @@ async def nodes_of(pool: Pool) -> dict[str, str]:
     return {name: pod["spec"].get("nodeName", "") for name, pod in (await pool.pods()).items()}
 
 
-async def test_a_drained_node_loses_no_call(pool: Pool) -> None:
+async def test_a_drained_node_loses_no_call(make_pool: Callable[[str], Pool]) -> None:
     """`kubectl drain` of the primary's node completes by itself under calls: hand-over, replacements, no call lost."""
+    pool = make_pool("drained")  # a name of its own: kubectl waits for all that the selector finds, in every namespace
     with two_nodes():
         pool.apply(replicas=3, assignment={"policy": "least"})
         await pool.ready(3)

@@ -1,10 +1,11 @@
 -- Gateways: what each may do, and how numbers are written on its side. Read from gw=><name> (docs/contracts.md), which the agent
--- writes; what is read is kept until the text changes.
+-- writes.
 
 local get, inc, pvget, pvset = KSR.htable.sht_get, KSR.htable.sht_inc, KSR.pv.get, KSR.pv.sets
 
+local kept = require("kept")
+
 local M = {}
-local known, count = {}, 0
 
 local function list(text)
   local items = {}
@@ -33,15 +34,11 @@ local function read(text)
   }
 end
 
+local named = kept("gw", read)
+
 -- The gateway of that name; nil where it is none (any more).
 function M.of(name)
-  local text = name and name ~= "" and get("gw", name)
-  if not text then return nil end
-  if not known[text] then
-    if count > 1000 then known, count = {}, 0 end
-    known[text], count = read(text), count + 1
-  end
-  return known[text]
+  return name and name ~= "" and named(name) or nil
 end
 
 -- The name of the gateway that the request came through, at whatever proxy of the pool it entered, and its address; nil: none.

@@ -4,8 +4,7 @@
 
 local get, pvget, pvset = KSR.htable.sht_get, KSR.pv.get, KSR.pv.sets
 local gateways = require("gateways")
-
-local known, count = {}, 0
+local kept = require("kept")
 
 -- domain|prefix|priority|weight|gateway|target target ...
 local function read(text)
@@ -17,20 +16,12 @@ local function read(text)
   }
 end
 
-local function route(number)
-  local text = get("route", tostring(number))
-  if not text then return nil end
-  if not known[text] then
-    if count > 1000 then known, count = {}, 0 end
-    known[text], count = read(text), count + 1
-  end
-  return known[text]
-end
+local route = kept("route", read)
 
 local function fitting(user, domain, source)
   local best, rank = {}, -1
   for number = 1, get("route", "n") or 0 do
-    local one = route(number)
+    local one = route(tostring(number))
     if one and string.sub(user, 1, #one.prefix) == one.prefix and (one.domain == "" or one.domain == domain)
       and (one.gateway == "" or one.gateway ~= source) then
       local fits = #one.prefix + (one.domain ~= "" and 1000 or 0)
@@ -140,7 +131,7 @@ local clock = 0
 local function targets()
   local found, seen = {}, {}
   for number = 1, get("route", "n") or 0 do
-    for target in string.gmatch((route(number) or { targets = "" }).targets, "%S+") do
+    for target in string.gmatch((route(tostring(number)) or { targets = "" }).targets, "%S+") do
       if not seen[target] then seen[target], found[#found + 1] = true, target end
     end
   end

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from tests.tools import answers
 from tests.tools.addresses import PHONES
+from tests.tools.dialog import dialog_of_caller
+from tests.tools.rtp import describe
 from tests.tools.sip import Phone
 from tests.tools.sipp import answerer, caller
+from tests.tools.wait import until
 
 CALLER, CALLED, SECOND = f"{PHONES}.11", f"{PHONES}.12", f"{PHONES}.13"
 
@@ -62,3 +65,16 @@ async def test_ringing_lost(tmp_path: Path) -> None:
         with caller(f"{CALLED}:5060", CALLER, tmp_path, calls=3, rate=50, ring_limit_seconds=0.3) as load:
             result = await asyncio.to_thread(load.wait, 20)
     assert (result.offered, result.ringing_lost, result.failed, result.completed) == (3, 3, 0, 0)
+
+
+async def test_an_invite_that_crossed_its_answer(tmp_path: Path) -> None:
+    """An INVITE that is sent again when it has been answered is answered again, and the call goes on."""
+    async with Phone.at(CALLER, 5060) as alice:
+        with answerer(CALLED, tmp_path) as called:
+            invite = await alice.request("INVITE", f"sip:echo@{CALLED}:5060", body=describe(CALLER))
+            answer = (await invite.final()).message
+            await alice.endpoint.send(invite.request, invite.to)
+            await until(lambda: [one.message.status for one in invite.responses].count(200) == 2, "the 200 again")
+            dialog = dialog_of_caller(alice.endpoint, invite.request, answer)
+            await alice.endpoint.send(dialog.compose("ACK", cseq=1), dialog.next_hop)
+            assert (await (await alice.in_dialog(dialog, "BYE")).final()).message.status == 200, called.errors()

@@ -16,5 +16,6 @@ TARGETS = f"{NETWORK}.40"  # where routes lead: PBX, trunk, registrar
 CLIENTS = f"{NETWORK}.50"  # the client network, /24
 PSTN = f"{NETWORK}.60"  # a gateway's network, /24
 VOIP = f"{NETWORK}.61"  # another's
+H323 = f"{NETWORK}.62"  # and one that has H.323 on its other side
 STRANGERS = f"{NETWORK}.99"  # nobody the pool knows
 PHONES = f"{NETWORK}.9"  # for tests without a proxy

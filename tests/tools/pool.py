@@ -9,13 +9,13 @@ from typing import Any
 from e2e.embedded.errors import DeadlineError
 from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.pool.spec import Gateway, Route
-from tests.tools.addresses import CLIENTS, PSTN, SERVICE, TARGETS, VOIP
+from tests.tools.addresses import CLIENTS, H323, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
 from tests.tools.transport import Packet
 from tests.tools.wait import WITHIN_SECONDS, until
 
-GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24"}
+GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24", "h323-1": f"{H323}.0/24"}
 TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"

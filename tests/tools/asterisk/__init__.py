@@ -3,7 +3,8 @@
     with asterisk(ip, users=("alice",)) as pbx:
         pbx.command("pjsip show contacts")
 
-Its dialplan is extensions.conf: *43 and a carrier's numbers echo, a name that has registered is called.
+Its dialplan is extensions.conf: *43 and a carrier's numbers echo, a name that has registered is called, and two of them
+call each other over H.323.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def rootfs() -> Path:
 class Asterisk:
     """One running Asterisk."""
 
-    def __init__(self, ip: str, users: tuple[str, ...], run: Path) -> None:
+    def __init__(self, ip: str, users: tuple[str, ...], other: str, run: Path) -> None:
         self._log = run / "log"
         root = rootfs()
         self._sandbox = [
@@ -43,7 +44,14 @@ class Asterisk:
         ]
         (modules,) = root.glob("usr/lib/*/asterisk/modules")
         first, last = map(str, RTP_PORTS)
-        values = {"IP": ip, "RUN": RUN, "FIRST": first, "LAST": last, "MODULES": f"/{modules.relative_to(root)}"}
+        values = {
+            "IP": ip,
+            "OTHER": other,
+            "RUN": RUN,
+            "FIRST": first,
+            "LAST": last,
+            "MODULES": f"/{modules.relative_to(root)}",
+        }
         self._write(run, users, values)
         with self._log.open("wb") as log:
             command = [*self._sandbox, "asterisk", "-f", "-C", f"{RUN}/asterisk.conf"]
@@ -91,11 +99,11 @@ class Asterisk:
 
 
 @contextlib.contextmanager
-def asterisk(ip: str, users: tuple[str, ...] = ()) -> Iterator[Asterisk]:
-    """At port 5060 of `ip`; `users` may register."""
+def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "") -> Iterator[Asterisk]:
+    """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address."""
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)
-        running = Asterisk(ip, users, Path(directory))
+        running = Asterisk(ip, users, other or ip, Path(directory))
         try:
             yield running
         finally:

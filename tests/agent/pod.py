@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from e2e.embedded.node.volumes import publish
 from switchboard.errors import SwitchboardError
 from switchboard.link.client import LinkClient, Target, link_session, next_id
 from switchboard.link.messages import Configure, Drain, Hello, Peer, Report, Role, Settings, Table, Tick
@@ -206,6 +207,11 @@ class Pod:
             ("ca.crt", credentials.authorities),
         ):
             (self.etc / "tls" / name).write_bytes(content)
+
+    def users(self, passwords: str) -> None:
+        """The Secret of those who authenticate, as a kubelet mounts it."""
+        (self.etc / "users").mkdir(exist_ok=True)
+        publish(self.etc / "users", {"passwords": (passwords.encode(), 0o444)})
 
     def row(self, room: int = 10) -> Row:
         return Row(self.proxy.id, f"sip:{self.address}:5060", f"{self.address}:5060", room, 0, 0, 20)

@@ -138,6 +138,7 @@ def test_defaults_fill_in_what_a_part_leaves_out(kubectl: Kubectl) -> None:
 UDP = {"transport": "UDP", "port": 5060}
 TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
 GATEWAY = {"name": "g", "kind": "pstn", "networks": ["203.0.113.0/28"]}
+AUTH = {"secretName": "edge-users", "realm": "voice.example.com"}
 ROUTE = {"name": "pbx", "targets": ["sip:pbx.voice.svc:5060"]}
 
 WRONG: list[tuple[str, object, str, str]] = [
@@ -215,6 +216,11 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.clients.networks", ["198.51.100.0"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     ("spec.clients.networks", ["198.51.100.1/24"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     ("spec.clients.origins", ["https://a.example/"], "spec.clients.origins[0]", "such as https://phone.example.com"),
+    ("spec.clients.auth", {"realm": "a.example"}, "spec.clients.auth.secretName", "Required value"),
+    ("spec.clients.auth", {"secretName": "users"}, "spec.clients.auth.realm", "Required value"),
+    ("spec.clients.auth", AUTH | {"secretName": "Users"}, "spec.clients.auth.secretName", "the name of a Secret"),
+    ("spec.clients.auth", AUTH | {"realm": 'a"b'}, "spec.clients.auth.realm", "a host name in lower case"),
+    ("spec.clients.auth", AUTH | {"algorithms": ["SHA-1"]}, "spec.clients.auth.algorithms[0]", '"SHA-256", "MD5"'),
     ("spec.clients.networks", ["198.51.100.0/33"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     (
         "spec.gateways",

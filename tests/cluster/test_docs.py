@@ -19,6 +19,7 @@ FRAGMENTS = [
     DOCS / "scaling.md",
     DOCS / "exposure.md",
     DOCS / "clients.md",
+    DOCS / "users.md",
 ]  # pages with parts of a VoipProxyPool, and other resources
 
 

@@ -20,8 +20,8 @@ TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin")
-MEMORIES = ("sus", "bad", "brk", "known", "held", "rate", "health")  # what a proxy remembers for a while
+TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin", "ha1")
+MEMORIES = ("sus", "bad", "brk", "known", "held", "rate", "health", "fail")  # what a proxy remembers for a while
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class Pool:
             tick=TICK,
             prev="",
             origins=0,
+            realm="",
         )
         proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)

@@ -153,7 +153,12 @@ class Agent:
         """Now and then, at each of these; what is wrong is said once, and keeps none of the others."""
         said: dict[Callable[[], Awaitable[None]], str] = {}
         while True:
-            for look in (self._look_at_keyring, self._applier.expire, self._look_at_listeners):
+            for look in (
+                self._look_at_keyring,
+                self._applier.expire,
+                self._look_at_listeners,
+                self._applier.look_at_users,
+            ):
                 try:
                     await look()
                     said[look] = ""

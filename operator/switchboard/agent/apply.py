@@ -17,6 +17,7 @@ import msgspec
 from switchboard.agent.blobs import Blobs
 from switchboard.agent.environment import Environment
 from switchboard.agent.kamailio import Kamailio, Key, Refusal, Value
+from switchboard.agent.users import MountedUsers
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Command, Peer, RoleName, Settings
@@ -55,6 +56,7 @@ class Applier:
         self._kamailio = kamailio
         self._admission = admission
         self._lock = asyncio.Lock()
+        self._users = MountedUsers(environment.users)
         self._source: tuple[Settings, tuple[Peer, ...]] | None = None  # what `_configured` follows from
         self._configured: dict[Key, Value | None] = {}  # as written into this run; None: perhaps
         self._state: dict[Key, Value | None] = {}
@@ -133,6 +135,14 @@ class Applier:
                 self.wanted = msgspec.structs.replace(self.wanted, previous="")
                 await self._change()
 
+    async def look_at_users(self) -> None:
+        """Bring the users into effect once they have changed; ConfigurationError when they cannot be used."""
+        if self.boot and self._users.changed:
+            async with self._lock:
+                self._source = None
+                await self._change()
+        self._users.require_usable()
+
     def _forget_what_was_written(self) -> None:
         self._configured, self._state = dict.fromkeys(self._configured), dict.fromkeys(self._state)
         self._source = self._addresses = self._admitted = None
@@ -168,7 +178,8 @@ class Applier:
         wanted = self.wanted
         if wanted.settings is not None and self._source != (wanted.settings, wanted.peers):
             await self._reload_addresses(address_list(wanted.settings))
-            self._configured = await self._write(configuration(wanted.settings, wanted.peers), self._configured)
+            users = self._users.read(wanted.settings.authentication)
+            self._configured = await self._write(configuration(wanted.settings, wanted.peers, users), self._configured)
             if (admission := self._admission(wanted.settings)) is not None:
                 await self.admit(admission)
             self._source = (wanted.settings, wanted.peers)

@@ -33,6 +33,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     tls: Path
     listen: Path  # the listeners' certificates, a directory for each Secret
     secrets: dict[str, bool]  # these Secrets, each with whether clients must show a certificate of its CA
+    users: Path  # the Secret of the users who authenticate; not there where none do
     key: str  # the pool key, for the tokens' MAC
 
     @classmethod
@@ -57,6 +58,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             tls=mounts / "tls",
             listen=mounts / "listen",
             secrets=_secrets(listeners),
+            users=mounts / "users",
             key=_pool_key(mounts / "token" / "key"),
         )
 

@@ -97,7 +97,8 @@ class Kamailio:
         )
         for key, result in zip(entries, results, strict=True):
             if isinstance(result, Refusal):
-                raise KamailioError(f"Kamailio refused to set {key[0]}=>{key[1]}: {result.message}")
+                # Not the key: of ha1 it is a user's name.
+                raise KamailioError(f"Kamailio refused to set an entry of {key[0]}: {result.message}")
 
     async def delete(self, keys: Iterable[Key]) -> None:
         """Delete htable entries; one that is not there is as good as deleted."""

@@ -30,6 +30,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
     ("calls_forwarded", "Calls forwarded to another proxy.", lambda report: report.forwarded),
     ("calls_saturated", "Calls answered with the saturated status.", lambda report: report.saturated),
     ("requests_denied", "Requests from outside all networks.", lambda report: report.denied),
+    ("requests_unauthorized", "Requests with wrong credentials.", lambda report: report.unauthorized),
 )
 
 

@@ -167,6 +167,7 @@ class Reporter:
             redirected=self._total("redirected"),
             forwarded=self._total("forwarded"),
             denied=self._total("denied"),
+            unauthorized=self._total("unauthorized"),
             table=applier.version,
             role=applier.role,
             draining=applier.draining,

@@ -18,8 +18,10 @@ from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, RoleName, Settings, Table, Tick
 from switchboard.pool.gateways import InUse
+from switchboard.pool.spec import Authentication
 from switchboard.pool.table import Row, Version
 from switchboard.pool.workload import places
+from switchboard.resources.users import Users
 
 PREVIOUS_SECONDS = 180.0  # how long the former primary may still get what belongs to its transactions
 
@@ -82,9 +84,23 @@ def _with_table(wanted: Wanted, table: Table) -> Wanted:
     return msgspec.structs.replace(wanted, version=table.version, rows=rows)
 
 
-def configuration(settings: Settings, peers: Iterable[Peer]) -> dict[Key, Value]:
-    """The htable entries that follow from a `configure`."""
-    return dict([*_settings(settings), *((("peer", peer.address), peer.name) for peer in peers)])
+def configuration(settings: Settings, peers: Iterable[Peer], users: Users | None = None) -> dict[Key, Value]:
+    """The htable entries that follow from a `configure`. Without `users` no client is asked to authenticate."""
+    return dict(
+        [
+            *_authentication(settings.authentication if users is not None else None, users or {}),
+            *_settings(settings),
+            *((("peer", peer.address), peer.name) for peer in peers),
+        ]
+    )
+
+
+def _authentication(wanted: Authentication | None, users: Users) -> Iterator[tuple[Key, Value]]:
+    """The users first: when a client is asked, its password is known."""
+    for (algorithm, user), ha1 in users.items():
+        yield ("ha1", f"{algorithm}:{user}"), ha1
+    yield ("ctl", "digests"), ",".join(wanted.algorithms) if wanted else ""
+    yield ("ctl", "realm"), wanted.realm if wanted else ""
 
 
 def _previous(wanted: Wanted, now: float) -> str:

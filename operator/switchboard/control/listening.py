@@ -1,4 +1,4 @@
-"""The Secrets that a pool's encrypted listeners name: whether they are there, and fit to be used.
+"""The Secrets that a pool names, for its encrypted listeners and its users: whether they are there, and fit to be used.
 
 They are the user's, without our label, so no watch shows them. They are looked at now and then, and oftener while
 something is wrong: a proxy that waits for one starts when the kubelet sees it, and the condition is to say so.
@@ -15,9 +15,10 @@ from switchboard.control.kube import Kube, Object
 from switchboard.control.metrics import CERTIFICATE_EXPIRY, forget_expiry
 from switchboard.control.recorder import Note
 from switchboard.pool.conditions import Problem
-from switchboard.pool.spec import PoolSpec
+from switchboard.pool.spec import Authentication, PoolSpec
 from switchboard.resources.listeners import CERTIFICATE, fault
 from switchboard.resources.names import PoolRef
+from switchboard.resources.users import read_users
 
 LOOK_SECONDS, LOOK_AGAIN_SECONDS = 10.0, 3.0
 
@@ -51,6 +52,9 @@ class Listening:
                 return problem
             expires = x509.load_pem_x509_certificates(b64decode(secret["data"][CERTIFICATE]))[0].not_valid_after_utc
             CERTIFICATE_EXPIRY.labels(pool.namespace, pool.name, _label(name)).set(expires.timestamp())
+        if spec.authentication is not None:
+            secret = await self._kube.get("v1", "Secret", pool.namespace, spec.authentication.secret_name)
+            return judge_users(spec.authentication, secret)
         return None
 
 
@@ -66,9 +70,24 @@ def judge(name: str, secret: Object | None, *, verifies_clients: bool) -> Proble
             f"Secret {name} in spec.listen does not exist: create it, or have cert-manager do so; proxies wait for it."
         )
         return Problem("CertificateMissing", message)
-    files = {key: b64decode(value) for key, value in (secret.get("data") or {}).items()}
-    wrong = fault(files, verifies_clients=verifies_clients)
+    wrong = fault(_files(secret), verifies_clients=verifies_clients)
     if not wrong:
         return None
     message = f"Secret {name} in spec.listen cannot be used: {wrong}; proxies that run go on with the one before."
     return Problem("CertificateInvalid", message)
+
+
+def judge_users(wanted: Authentication, secret: Object | None) -> Problem | None:
+    """What is wrong with the users' Secret, None if nothing."""
+    where = f"Secret {wanted.secret_name} in spec.clients.auth"
+    if secret is None:
+        return Problem("UsersMissing", f"{where} does not exist: create it; proxies wait for it.")
+    try:
+        read_users(_files(secret), wanted)
+    except ValueError as error:
+        return Problem("UsersInvalid", f"{where} cannot be used: {error}; proxies go on with the users before.")
+    return None
+
+
+def _files(secret: Object) -> dict[str, bytes]:
+    return {key: b64decode(value) for key, value in (secret.get("data") or {}).items()}

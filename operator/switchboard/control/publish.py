@@ -65,7 +65,7 @@ class Publisher:
         addresses: tuple[str, ...],
         refused: Problem | None,
         failing: Problem | None = None,
-        certificates: Problem | None = None,
+        secrets: Problem | None = None,
     ) -> None:
         """Writes the status when it is due; a spec that is refused is shown with what is in effect instead."""
         now = self._fleet.clock()
@@ -82,7 +82,7 @@ class Publisher:
             now=now,
             refused=refused,
             failing=failing,
-            certificates=certificates,
+            secrets=secrets,
         )
         new = status(seen, self._conditions(resource), format_time(datetime.now(UTC)))
         self.latest = new

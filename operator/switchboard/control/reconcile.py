@@ -255,7 +255,7 @@ class PoolController:
             addresses=self._addresses,
             refused=self._refused,
             failing=failing,
-            certificates=self._listening.problem,
+            secrets=self._listening.problem,
         )
 
     # when

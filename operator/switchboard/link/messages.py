@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from switchboard.pool.gateways import InUse
-from switchboard.pool.spec import Assignment, Capacity, Gateway, HealthChecks, Media, Route, Sharing
+from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, HealthChecks, Media, Route, Sharing
 from switchboard.pool.table import GatewayCalls, Reading, Row, Version
 
 PROTOCOL = 1
@@ -70,6 +70,7 @@ class Report(Message, frozen=True, tag="report"):
     redirected: int = 0  # 302 sent since its boot
     forwarded: int = 0  # calls forwarded to another proxy since its boot
     denied: int = 0  # requests from outside all networks since its boot
+    unauthorized: int = 0  # requests with wrong credentials since its boot
     table: Version = (0, 0)
     role: RoleName = "member"
     draining: bool = False
@@ -119,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     media: Media
     client_networks: tuple[str, ...]
     client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
+    authentication: Authentication | None = None  # of clients
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
     health_checks: HealthChecks = HealthChecks()

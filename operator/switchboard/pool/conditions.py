@@ -74,7 +74,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     now: float  # on the clock of the readings
     refused: Problem | None = None  # the present spec (SpecError)
     failing: Problem | None = None  # the last reconcile
-    certificates: Problem | None = None  # of the listeners
+    secrets: Problem | None = None  # of those that the spec names
 
 
 def status(observed: Observed, previous: Sequence[Condition], now_text: str) -> Status:
@@ -158,8 +158,8 @@ def _ready(observed: Observed, entry: Verdict, ready: int) -> Verdict:
         return "Ready", False, observed.refused.reason, "The spec is refused; the last good one is in effect."
     if observed.desired == 0:
         return "Ready", True, "ScaledToZero", "No proxies are wanted."
-    if ready < observed.desired and observed.certificates is not None:
-        return "Ready", False, observed.certificates.reason, observed.certificates.message
+    if ready < observed.desired and observed.secrets is not None:
+        return "Ready", False, observed.secrets.reason, observed.secrets.message
     if not entry[1]:
         return "Ready", False, entry[2], entry[3]
     if ready < observed.desired:
@@ -236,8 +236,8 @@ def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
 
     A certificate that cannot be used degrades the pool before any proxy does: those that run go on with the one before.
     """
-    if observed.certificates is not None:
-        return "Degraded", True, observed.certificates.reason, observed.certificates.message
+    if observed.secrets is not None:
+        return "Degraded", True, observed.secrets.reason, observed.secrets.message
     stale_after = observed.spec.sharing.stale_after_seconds
     wrong: dict[str, list[Proxy]] = {}
     for proxy in active:

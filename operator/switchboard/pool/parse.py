@@ -17,9 +17,11 @@ from switchboard.pool.fields import Fields, mapping
 from switchboard.pool.spec import (
     DEFAULT_LISTEN,
     Assignment,
+    Authentication,
     Autoscaling,
     Capacity,
     ClientCertificates,
+    DigestAlgorithm,
     Expose,
     Family,
     FamilyPolicy,
@@ -60,6 +62,7 @@ def _spec(spec: Fields) -> PoolSpec:
         capacity=_capacity(spec.inside("capacity")),
         client_networks=clients.each("networks", q.network, "", required=True),
         client_origins=clients.each("origins", q.origin, ""),
+        authentication=_authentication(clients.inside("auth")),
         proxy=ProxyTemplate(
             image=proxy.read("image", q.text, "", required=True),
             resources=proxy.read("resources", mapping, {}),
@@ -77,6 +80,17 @@ def _spec(spec: Fields) -> PoolSpec:
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
+    )
+
+
+def _authentication(auth: Fields) -> Authentication | None:
+    if not auth.given:
+        return None
+    default = Authentication(secret_name="", realm="")
+    return Authentication(
+        secret_name=auth.read("secretName", q.text, "", required=True),
+        realm=auth.read("realm", q.domain, "", required=True),
+        algorithms=auth.choices("algorithms", DigestAlgorithm) or default.algorithms,
     )
 
 

@@ -12,6 +12,7 @@ GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
 Plus = Literal["keep", "add", "remove"]
 Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
 ClientCertificates = Literal["none", "required"]
+DigestAlgorithm = Literal["SHA-256", "MD5"]
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
 Family = Literal["IPv4", "IPv6"]
 FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
@@ -174,6 +175,14 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     codecs: tuple[str, ...] = ()  # those that calls through it may use, by their names in SDP; none: any
 
 
+class Authentication(msgspec.Struct, frozen=True, kw_only=True):
+    """Clients prove who they are by digest (RFC 8760); the Secret has their passwords (`resources.users`)."""
+
+    secret_name: str
+    realm: str  # the domain of the users' addresses
+    algorithms: tuple[DigestAlgorithm, ...] = ("SHA-256", "MD5")  # offered in this order
+
+
 class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """`resources` and `pod_template` are Kubernetes objects as given; the template is merged last."""
 
@@ -193,6 +202,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxyTemplate
     listen: tuple[Listener, ...]
     client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
+    authentication: Authentication | None = None  # of clients; None: their address is enough
     autoscaling: Autoscaling | None = None
     expose: Expose = Expose()
     sharing: Sharing = Sharing()

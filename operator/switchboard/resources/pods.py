@@ -32,6 +32,7 @@ MOUNTS = {
     "tls": "/etc/switchboard/tls",
     "token": "/etc/switchboard/token",
     "listen": "/etc/switchboard/listen",  # a directory for each Secret, where a listener has one
+    "users": "/etc/switchboard/users",  # where clients authenticate
 }
 
 
@@ -106,7 +107,8 @@ def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 
 def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
-    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec)]
+    users = ["users"] if spec.authentication else []
+    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users]
     return _container(pool, spec, "agent", ["switchboard-agent"], volumes) | {
         "restartPolicy": "Always",
         "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
@@ -195,6 +197,8 @@ def _volumes(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
     }
     if spec.secret_names:
         sources["listen"] = certificates_volume(spec)
+    if spec.authentication:
+        sources["users"] = secret(spec.authentication.secret_name)
     return [{"name": name} | source for name, source in sources.items()]
 
 

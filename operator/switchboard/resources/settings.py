@@ -20,6 +20,7 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         media=spec.media,
         client_networks=spec.client_networks,
         client_origins=spec.client_origins,
+        authentication=spec.authentication,
         gateways=spec.gateways,
         routes=spec.routes,
         health_checks=spec.health_checks,

@@ -4,7 +4,7 @@ import pytest
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, Settings, Table, Tick
-from switchboard.pool.spec import Assignment, Capacity, Gateway, Media, Route, Sharing
+from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, Media, Route, Sharing
 from switchboard.pool.table import Row
 
 SETTINGS = Settings(
@@ -98,6 +98,8 @@ def test_settings_in_kamailio() -> None:
     """Each setting stands where Kamailio looks for it."""
     entries = configuration(SETTINGS, PEERS)
     assert entries == {
+        ("ctl", "realm"): "",
+        ("ctl", "digests"): "",
         ("ctl", "mode"): "redirect",
         ("ctl", "policy"): "least",
         ("ctl", "hops"): 4,
@@ -116,6 +118,19 @@ def test_settings_in_kamailio() -> None:
         ("route", "n"): 1,
         ("peer", "198.18.0.2"): "edge-b",
     }
+
+
+def test_users_in_kamailio() -> None:
+    """Who authenticates is known before anybody is asked; a proxy without the Secret asks nobody."""
+    wanted = Authentication(secret_name="edge-users", realm="voice.example.com")
+    settings = msgspec.structs.replace(SETTINGS, authentication=wanted)
+    entries = list(configuration(settings, PEERS, {("MD5", "alice"): "5f"}).items())
+    assert entries[:3] == [
+        (("ha1", "MD5:alice"), "5f"),
+        (("ctl", "digests"), "SHA-256,MD5"),
+        (("ctl", "realm"), "voice.example.com"),
+    ]
+    assert configuration(settings, PEERS, None) == configuration(SETTINGS, PEERS)
 
 
 def test_who_may_come_in() -> None:

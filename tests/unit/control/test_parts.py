@@ -16,12 +16,14 @@ from switchboard.control.handlers import build_registry
 from switchboard.control.http import serving
 from switchboard.control.kube import path
 from switchboard.control.lease import is_free
-from switchboard.control.listening import judge
+from switchboard.control.listening import judge, judge_users
 from switchboard.control.manager import Manager
 from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
 from switchboard.control.recorder import BURST, REFILL_SECONDS, Bucket, Note, event_name
 from switchboard.control.settings import from_environment
 from switchboard.errors import ConfigurationError
+from switchboard.pool.conditions import Problem
+from switchboard.pool.spec import Authentication
 from switchboard.resources.names import PoolRef
 from switchboard.resources.pods import build_pod
 from switchboard.resources.settings import settings
@@ -60,6 +62,23 @@ def test_a_secret_that_cannot_be_used_is_named() -> None:
     assert (wrong.reason, "it has no tls.crt and no tls.key" in wrong.message) == ("CertificateInvalid", True)
     right = {"data": {name: b64encode(content).decode() for name, content in Authority().secret().items()}}
     assert judge("edge-tls", right, verifies_clients=True) is None
+
+
+def test_users_that_cannot_be_used_are_told_without_their_names() -> None:
+    """Their Secret is missing, or wrong: where, and what to do; a right one is no problem."""
+    wanted = Authentication(secret_name="edge-users", realm="voice.example.com")
+
+    def judged(passwords: bytes) -> Problem | None:
+        return judge_users(wanted, {"data": {"passwords": b64encode(passwords).decode()}})
+
+    missing, wrong = judge_users(wanted, None), judged(b"alice")
+    assert missing is not None
+    assert missing.reason == "UsersMissing"
+    assert "edge-users in spec.clients.auth does not exist" in missing.message
+    assert wrong is not None
+    assert (wrong.reason, "line 1, is not user:password" in wrong.message) == ("UsersInvalid", True)
+    assert "alice" not in wrong.message
+    assert judged(b"alice:secret") is None
 
 
 WRONG = {"threshold": "1%", "capacity": {"calls": 20}}

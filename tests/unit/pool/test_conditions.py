@@ -120,9 +120,9 @@ MISSING = c.Problem("CertificateMissing", "Secret edge-tls in spec.listen does n
 
 def test_a_certificate_that_is_missing_is_told() -> None:
     """Proxies wait for it: that is why the pool is not ready. One that serves goes on, and says what is to come."""
-    waiting = observed(unreported(a_proxy("a", ready=False)), entry=None, certificates=MISSING)
+    waiting = observed(unreported(a_proxy("a", ready=False)), entry=None, secrets=MISSING)
     assert told(waiting, "Ready") == ("False", MISSING.reason, MISSING.message)
-    serving = observed(a_proxy("a"), certificates=MISSING)
+    serving = observed(a_proxy("a"), secrets=MISSING)
     assert told(serving, "Ready")[0] == "True"
     assert told(serving, "Degraded") == ("True", MISSING.reason, MISSING.message)
 

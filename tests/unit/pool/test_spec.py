@@ -57,7 +57,11 @@ def test_every_field_is_read() -> None:
             {"name": "in", "prefix": "", "domain": "", "targets": ["sip:192.0.2.1"]},
             {"name": "out", "domain": "voice.example.com", "priority": 2, "weight": 0, "gateway": "pstn-1"},
         ],
-        clients={"networks": ["198.51.100.0/24", "2001:db8::/32"], "origins": ["https://phone.example.com:8443"]},
+        clients={
+            "networks": ["198.51.100.0/24", "2001:db8::/32"],
+            "origins": ["https://phone.example.com:8443"],
+            "auth": {"secretName": "edge-users", "realm": "voice.example.com", "algorithms": ["MD5"]},
+        },
         gateways=[
             {
                 "name": "pstn-1",
@@ -114,6 +118,7 @@ def test_every_field_is_read() -> None:
         ),
         client_networks=("198.51.100.0/24", "2001:db8::/32"),
         client_origins=("https://phone.example.com:8443",),
+        authentication=s.Authentication(secret_name="edge-users", realm="voice.example.com", algorithms=("MD5",)),
         gateways=(
             s.Gateway(
                 name="pstn-1",
@@ -192,6 +197,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         {"clients": {"networks": ["198.51.100.0/24"], "origins": ["phone.example.com"]}},
         "InvalidField",
         "spec.clients.origins[0] is 'phone.example.com': must be the origin of a web page",
+    ),
+    (
+        {"clients": {"networks": ["198.51.100.0/24"], "auth": {"realm": "voice.example.com"}}},
+        "MissingField",
+        "spec.clients.auth.secretName is missing",
+    ),
+    (
+        {"clients": {"networks": ["198.51.100.0/24"], "auth": {"secretName": "u", "realm": 'a"b'}}},
+        "InvalidField",
+        "spec.clients.auth.realm is 'a\"b': must be a host name",
     ),
     ({"clients": {"networks": ["198.51.100.1/24"]}}, "InvalidField", "spec.clients.networks[0] is '198.51.100.1/24'"),
     ({"proxy": {"image": "i", "podTemplate": "x"}}, "InvalidField", "spec.proxy.podTemplate is 'x': must be an object"),

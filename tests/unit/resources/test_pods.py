@@ -7,7 +7,17 @@ import msgspec
 import pytest
 
 from switchboard.errors import SpecError
-from switchboard.pool.spec import Assignment, Capacity, Expose, Listener, Media, PoolSpec, ProxyTemplate, Sharing
+from switchboard.pool.spec import (
+    Assignment,
+    Authentication,
+    Capacity,
+    Expose,
+    Listener,
+    Media,
+    PoolSpec,
+    ProxyTemplate,
+    Sharing,
+)
 from switchboard.resources.names import PoolRef
 from switchboard.resources.pods import build_pod, template_hash
 
@@ -93,6 +103,15 @@ def test_only_the_agent_sees_keys_and_settings(pod: dict[str, Any]) -> None:
         "/etc/switchboard/tls",
         "/etc/switchboard/token",
     ]
+
+
+def test_users_are_mounted_where_clients_authenticate(pool: PoolRef, spec: PoolSpec) -> None:
+    """Into the agent alone; a proxy waits for their Secret."""
+    users = Authentication(secret_name="edge-users", realm="voice.example.com")
+    pod = build_pod(pool, msgspec.structs.replace(spec, authentication=users), "edge-abcde")
+    assert {"name": "users", "secret": {"secretName": "edge-users", "defaultMode": 0o440}} in pod["spec"]["volumes"]
+    mounts = {name: [mount["name"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
+    assert [name for name, volumes in mounts.items() if "users" in volumes] == ["agent"]
 
 
 def test_a_proxy_starts_without_the_operators_configmaps(pod: dict[str, Any]) -> None:

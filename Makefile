@@ -26,8 +26,9 @@ lint: .venv/ready  ## ruff, mypy --strict, import-linter
 unit: tools helm  ## pure code, property tests; pool, resources and link covered to the last branch
 	@scripts/unit
 
-sip: .venv/ready packages image asterisk  ## real Kamailio, rtpengine and SIPp on loopback
+sip: .venv/ready packages image asterisk  ## real Kamailio, rtpengine and SIPp on loopback, and behind NAT
 	@$(PYTEST) tests/sip tests/agent
+	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc $(PYTEST) tests/networks
 
 # These run real processes against real clocks. On a machine that stalls for seconds one of hundreds may miss its deadline;
 # what failed is run once more, in fresh processes, and must pass then.

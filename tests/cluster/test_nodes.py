@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from collections.abc import Callable
+
+import pytest
 
 from e2e import product
 from e2e.embedded.cluster import Cluster
@@ -39,6 +43,42 @@ async def test_a_drained_node_loses_no_call(make_pool: Callable[[str], Pool]) ->
             await pool.ready(3)
         finally:
             product.kubectl("uncordon", node)
+
+
+async def test_an_autoscaler_that_empties_a_node_loses_no_call(pool: Pool) -> None:
+    """An eviction is refused, and changes nothing; once its node is tainted for removal, a proxy drains and leaves."""
+    with two_nodes():
+        pool.apply(replicas=2, assignment={"policy": "least"})
+        await pool.ready(2)
+        where, entry = await nodes_of(pool), await pool.entry()
+        assert len(set(where.values())) == 2, "spread over both nodes by default"
+        victim, node = next((name, on) for name, on in where.items() if name != entry)
+        with pool.pbx(), await pool.call(calls=150, rate=15, hold_seconds=2) as load:
+            assert "disruption budget" in refusal_to_evict(pool, victim)
+            assert await nodes_of(pool) == where
+            product.kubectl("taint", "node", node, "karpenter.sh/disrupted:NoSchedule")
+            try:
+
+                async def emptied() -> bool:
+                    return victim not in await pool.pods() and await pool.owned("v1", "Pod", victim) is None
+
+                await until(emptied, f"no proxy on {node}")
+                result = load.wait(60)
+                assert (result.offered, result.completed) == (150, 150), load.errors()
+                await pool.ready(2)
+                assert node not in (await nodes_of(pool)).values()
+            finally:
+                product.kubectl("taint", "node", node, "karpenter.sh/disrupted-")
+
+
+def refusal_to_evict(pool: Pool, name: str) -> str:
+    """What the API server says to that."""
+    metadata = {"name": name, "namespace": pool.namespace}
+    eviction = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
+    path = f"/api/v1/namespaces/{pool.namespace}/pods/{name}/eviction"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        product.kubectl("create", "--raw", path, "--filename", "-", stdin=eviction)
+    return str(refused.value.stderr)
 
 
 async def test_a_dead_nodes_proxy_is_replaced_and_its_calls_are_told(pool: Pool) -> None:

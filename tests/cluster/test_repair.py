@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from e2e import product
+from e2e.embedded import faults
+from e2e.embedded.cluster import Cluster
 from switchboard.control.kube import Object
 from switchboard.control.owned import covers
 from tests.cluster.world import Pool, gone
@@ -89,6 +96,42 @@ async def test_a_dead_pod_is_replaced(pool: Pool) -> None:
 
     await until(replaced, "another pod")
     await pool.ready(2)
+
+
+async def test_what_nobody_saw_go_comes_back(pool: Pool) -> None:
+    """Objects and a pod that go after an API server's outage, before an operator watches again, are soon made again."""
+    pool.apply(replicas=2)
+    await pool.ready(2)
+    entry = await pool.entry()
+    victim = next(name for name in await pool.pods() if name != entry)
+    with blind_operators():
+        for kind, name in (("configmap", "edge-load"), ("networkpolicy", "edge-proxy"), ("service", "edge-proxies")):
+            product.kubectl("delete", kind, name, "--namespace", pool.namespace)
+        product.kubectl("delete", "pod", victim, "--namespace", pool.namespace, "--force", "--grace-period=0")
+
+    async def back() -> bool:
+        there = [await pool.owned(*one) is not None for one in OWNED]
+        return all(there) and len(await pool.pods()) == 2
+
+    await until(back, "all made again", within=10)
+    await pool.ready(2)
+
+
+@contextmanager
+def blind_operators() -> Iterator[None]:
+    """Meanwhile operators stand still; when they go on they find that the API server was away, and no watch is left."""
+    selector = ("--selector=app.kubernetes.io/component=operator", "--output=jsonpath={.items[*].metadata.name}")
+    pods = product.kubectl("get", "pods", "--namespace", product.NAMESPACE, *selector).split()
+    operators = [Cluster().process(product.NAMESPACE, pod, "operator") for pod in pods]
+    for process in operators:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        faults.stop("kube-apiserver")
+        faults.start("kube-apiserver")
+        yield
+    finally:
+        for process in operators:
+            os.kill(process, signal.SIGCONT)
 
 
 async def test_deleting_the_pool_removes_everything(pool: Pool) -> None:

@@ -1,4 +1,8 @@
-"""`switchboard-operator`: reads its settings, waits for the API server, watches, and acts while it holds the Lease."""
+"""`switchboard-operator`: reads its settings, waits for the API server, watches, and acts while it holds the Lease.
+
+When the API server has been out of reach for as long as a Lease lasts, all of it starts over in the same process: a
+watch that comes back lists what there is, and kopf's indices keep for ever what has been deleted meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import signal
 import sys
 from contextlib import suppress
 
+import aiohttp
 import kopf
 
 from switchboard.control.handlers import build_registry
 from switchboard.control.http import serving
 from switchboard.control.kube import Kube, KubeError, configure
-from switchboard.control.lease import Lease
+from switchboard.control.lease import Lease, OutOfReachError
 from switchboard.control.manager import Manager
 from switchboard.control.metrics import LEADING, PoolCollector
 from switchboard.control.nodes import Nodes
@@ -45,26 +50,44 @@ def main() -> int:
 async def run(settings: Settings) -> None:
     """Everything the process does, until SIGTERM or SIGINT."""
     kube = Kube(await configure())
-    async with link_session() as links:
-        manager: Manager[PoolController] = Manager(
-            lambda key, observed, term: PoolController(
-                key, observed, term, kube=kube, session=links, settings=settings, nodes=nodes
-            ),
-            unhealthy_after_seconds=3 * settings.resync_seconds,
-        )
-        nodes = Nodes(kube, manager.wake_all)
-        collector = PoolCollector(manager)
-        collector.register()
-        try:
-            async with serving(settings.http_port, manager.unhealthy):
-                await _operate(kube, manager, nodes, settings)
-        finally:
-            collector.unregister()
-            await kube.close()
+    signalled = asyncio.Event()
+    try:
+        async with link_session() as links:
+            while await _run_once(kube, links, settings, signalled):
+                logger.info("Starting over: what went while the API server was out of reach, no watch will tell")
+    finally:
+        await kube.close()
 
 
-async def _operate(kube: Kube, manager: Manager[PoolController], nodes: Nodes, settings: Settings) -> None:
-    await wait_for_api_server(kube, settings)
+async def _run_once(kube: Kube, links: aiohttp.ClientSession, settings: Settings, signalled: asyncio.Event) -> bool:
+    """Whether it is to be started over."""
+    manager: Manager[PoolController] = Manager(
+        lambda key, observed, term: PoolController(
+            key, observed, term, kube=kube, session=links, settings=settings, nodes=nodes
+        ),
+        unhealthy_after_seconds=3 * settings.resync_seconds,
+    )
+    nodes = Nodes(kube, manager.wake_all)
+    collector = PoolCollector(manager)
+    collector.register()
+    try:
+        async with serving(settings.http_port, manager.unhealthy):
+            return await _operate(kube, manager, nodes, settings, signalled)
+    finally:
+        collector.unregister()
+
+
+async def _operate(
+    kube: Kube, manager: Manager[PoolController], nodes: Nodes, settings: Settings, signalled: asyncio.Event
+) -> bool:
+    _on_signals(signalled)
+    stopping = asyncio.create_task(signalled.wait(), name="signals")
+    reached = asyncio.create_task(wait_for_api_server(kube, settings), name="API server")
+    await _first(stopping, reached)
+    if signalled.is_set():
+        await _cancel(reached)
+        return False
+    await reached
     lease = Lease(
         kube,
         namespace=settings.lease_namespace,
@@ -72,18 +95,25 @@ async def _operate(kube: Kube, manager: Manager[PoolController], nodes: Nodes, s
         identity=settings.identity,
         duration_seconds=settings.lease_seconds,
     )
-    stop, ready, signalled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, ready = asyncio.Event(), asyncio.Event()
     turns = asyncio.create_task(take_turns(lease, manager), name="lease")
     watching = asyncio.create_task(watch(manager, settings, ready, stop), name="kopf")
     following = asyncio.create_task(nodes.run(), name="nodes")
     await _first(asyncio.create_task(ready.wait()), watching)
-    for number in (signal.SIGTERM, signal.SIGINT):  # after kopf has put in its own: links and Lease go first
-        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-    await _first(asyncio.create_task(signalled.wait()), watching, following, turns)
+    _on_signals(signalled)  # kopf has put in its own; links and Lease go before it
+    await _first(stopping, watching, following, turns)
+    out_of_reach = turns.done()
+    stopping.cancel()
     await _cancel(turns)
     await _cancel(following)
     stop.set()
     await watching
+    return out_of_reach and not signalled.is_set()
+
+
+def _on_signals(signalled: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
 
 
 async def _first(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:
@@ -105,19 +135,29 @@ async def watch(
 
 
 async def take_turns(lease: Lease, manager: Manager[PoolController]) -> None:
-    """Leads whenever the Lease is ours; when it is lost, everything stops before it is asked for again."""
-    while True:
-        term = await lease.acquire()
-        leading = asyncio.create_task(manager.lead(term), name=f"term {term}")
-        LEADING.set(1)
-        try:
-            await lease.hold()
-        except asyncio.CancelledError:
-            await _cancel(leading)
-            await lease.release()
-            raise
-        finally:
-            LEADING.set(0)
+    """Leads whenever the Lease is ours; when it is lost, everything stops before it is asked for again.
+
+    Returns when the API server has been out of reach for as long as a Lease lasts.
+    """
+    try:
+        while True:
+            await _take_turn(lease, manager)
+    except OutOfReachError as error:
+        logger.warning("The API server is out of reach: %s", error)
+
+
+async def _take_turn(lease: Lease, manager: Manager[PoolController]) -> None:
+    term = await lease.acquire()
+    leading = asyncio.create_task(manager.lead(term), name=f"term {term}")
+    LEADING.set(1)
+    try:
+        await lease.hold()
+    except asyncio.CancelledError:
+        await _cancel(leading)
+        await lease.release()
+        raise
+    finally:
+        LEADING.set(0)
         await _cancel(leading)
 
 

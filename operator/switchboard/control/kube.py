@@ -7,7 +7,7 @@ for seven verbs, and without its models an answer of 1000 pods is decoded once, 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,13 +24,13 @@ from switchboard.resources.names import FIELD_MANAGER
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 300  # a watch is asked to end after this
+PAGE = 100  # objects of a list at a time: a thousand nodes together are 12 MB
 REQUEST_SECONDS = 10.0  # no request of ours is large; the Lease's have a shorter limit of their own
 
 WRITES = Counter("switchboard_api_writes", "Writes to the Kubernetes API.", ["verb", "kind"])
 
 Object = dict[str, Any]
 
-_NAMES = "application/json;as={};g=meta.k8s.io;v=v1"  # objects without all that we do not read
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
 
 
@@ -73,26 +73,32 @@ class Kube:
         answer = await self._request("GET", path(api_version, kind, namespace), {"labelSelector": selector})
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer["items"]]
 
-    async def watch_names(self, api_version: str, kind: str, query: dict[str, str]) -> AsyncIterator[frozenset[str]]:
-        """The names of all such objects of the cluster: first those there are, then again after every change.
+    async def watch_names(
+        self, api_version: str, kind: str, chosen: Callable[[Object], bool]
+    ) -> AsyncIterator[frozenset[str]]:
+        """The names of the chosen ones among all such objects of the cluster: those there are, then after every change.
 
         Ends when the API server ends its watch; begin anew then.
         """
-        where = path(api_version, kind, "")
-        listed = await self._request("GET", where, query, accept=_NAMES.format("PartialObjectMetadataList"))
-        names = frozenset(item["metadata"]["name"] for item in listed["items"] or ())  # null when there are none
+        where, query = path(api_version, kind, ""), {"limit": str(PAGE)}
+        names: frozenset[str] = frozenset()
+        while True:
+            listed = await self._request("GET", where, query)
+            names |= {item["metadata"]["name"] for item in listed["items"] or () if chosen(item)}
+            if not (following := listed["metadata"].get("continue")):
+                break
+            query["continue"] = following
         yield names
         since = listed["metadata"]["resourceVersion"]
-        query = {**query, "watch": "1", "resourceVersion": since, "timeoutSeconds": str(WATCH_SECONDS)}
-        accept = _NAMES.format("PartialObjectMetadata")
-        response = await self._open("GET", where, query, accept=accept, within_seconds=WATCH_SECONDS + REQUEST_SECONDS)
+        query = {"watch": "1", "resourceVersion": since, "timeoutSeconds": str(WATCH_SECONDS)}
+        response = await self._open("GET", where, query, within_seconds=WATCH_SECONDS + REQUEST_SECONDS)
         try:
-            while line := await response.content.readline():
+            async for line in _lines(response.content):
                 change = msgspec.json.decode(line)
                 if change["type"] == "ERROR":  # the resource version is too old: list again
                     return
-                name = change["object"]["metadata"]["name"]
-                names = names - {name} if change["type"] == "DELETED" else names | {name}
+                name = frozenset({change["object"]["metadata"]["name"]})
+                names = names | name if change["type"] != "DELETED" and chosen(change["object"]) else names - name
                 yield names
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable("GET", where, error) from error
@@ -144,16 +150,15 @@ class Kube:
         WRITES.labels(method, obj["kind"]).inc()
         return await self._request(method, where, query, obj, content_type)
 
-    async def _request(  # noqa: PLR0913, PLR0917 - what a request is made of
+    async def _request(
         self,
         method: str,
         where: str,
         query: dict[str, str] | None = None,
         body: Object | None = None,
         content_type: str = "application/json",
-        accept: str = "application/json",
     ) -> Object:
-        response = await self._open(method, where, query, body, content_type=content_type, accept=accept)
+        response = await self._open(method, where, query, body, content_type=content_type)
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -169,11 +174,10 @@ class Kube:
         body: Object | None = None,
         *,
         content_type: str = "application/json",
-        accept: str = "application/json",
         within_seconds: float = REQUEST_SECONDS,
     ) -> aiohttp.ClientResponse:
         """The answer's head; one that is a refusal is raised."""
-        headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": "switchboard-operator"}
+        headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": "switchboard-operator"}
         for auth in (await self.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
         url = f"{self.configuration.host}{where}" + (f"?{urlencode(query)}" if query else "")
@@ -191,6 +195,15 @@ class Kube:
     def _unreachable(self, method: str, where: str, error: Exception) -> KubeError:
         message = f"{method} {where}: no answer from the API server at {self.configuration.host}: {error!r}"
         return KubeError(0, "Unreachable", message)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Of any length, which aiohttp's own are not."""
+    begun = b""
+    async for data in content.iter_any():
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _path_of(obj: Object, *, named: bool = True, subresource: str = "") -> str:

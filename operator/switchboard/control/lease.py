@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from switchboard.control.kube import Kube, KubeError, Object
+from switchboard.errors import SwitchboardError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,10 @@ API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
 TERM_EPOCH = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())  # leaseTransitions is an int32: good until 2088
 
 MAX_LOOK_SECONDS = 2.0  # between two looks at a Lease that another one holds
+
+
+class OutOfReachError(SwitchboardError):
+    """The API server could not be reached for as long as a Lease lasts, so whoever had it has it no longer."""
 
 
 class Lease:
@@ -48,13 +53,15 @@ class Lease:
         self._current: Object | None = None
 
     async def acquire(self) -> int:
-        """Waits until the Lease is ours; returns the new term."""
+        """Waits until the Lease is ours; returns the new term, or raises OutOfReachError."""
         seen: str | None = None
-        seen_at = self._clock()
+        seen_at = answered_at = self._clock()
         waiting_for: str | None = None
         while True:
             try:
                 current = await self._kube.get(API_VERSION, KIND, self._namespace, self._name)
+                self._check_reach(answered_at)
+                answered_at = self._clock()
                 version = current["metadata"]["resourceVersion"] if current else None
                 if version != seen:
                     seen, seen_at = version, self._clock()
@@ -69,24 +76,35 @@ class Lease:
             except KubeError as error:
                 if error.status != 409:  # 409: another one was faster; look again
                     logger.warning("Cannot take the Lease yet: %s", error)
+                if error.status == 0:
+                    self._check_reach(answered_at)
             await asyncio.sleep(min(MAX_LOOK_SECONDS, self._duration_seconds / 6))
 
     async def hold(self) -> None:
-        """Renews until the Lease is lost."""
+        """Renews until the Lease is lost; OutOfReachError when that is because the API server does not answer."""
         renewed_at = self._clock()
         while True:
             await asyncio.sleep(self._duration_seconds / 5)
             try:
                 async with asyncio.timeout(self._duration_seconds / 5):
                     await self._renew()
+                self._check_reach(renewed_at)
                 renewed_at = self._clock()
             except (KubeError, TimeoutError) as error:
-                if isinstance(error, KubeError) and error.status in {404, 409}:
+                status = error.status if isinstance(error, KubeError) else 0
+                if status in {404, 409}:
                     logger.warning("The Lease has been taken or changed by someone else: %s", error)
                     return
-                if self._clock() - renewed_at > self._duration_seconds * 2 / 3:
+                if status == 0:
+                    self._check_reach(renewed_at, self._duration_seconds * 2 / 3)
+                elif self._clock() - renewed_at > self._duration_seconds * 2 / 3:
                     logger.warning("The Lease could not be renewed in time: %s", error)
                     return
+
+    def _check_reach(self, answered_at: float, seconds: float | None = None) -> None:
+        silent_seconds = self._clock() - answered_at
+        if silent_seconds > (self._duration_seconds if seconds is None else seconds):
+            raise OutOfReachError(f"no answer from the API server for {silent_seconds:.1f} s")
 
     async def release(self) -> None:
         """Lets a waiting operator take over without waiting for the Lease to run out."""

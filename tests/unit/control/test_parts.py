@@ -18,6 +18,7 @@ from switchboard.control.kube import path
 from switchboard.control.lease import is_free
 from switchboard.control.listening import judge, judge_users
 from switchboard.control.manager import Manager
+from switchboard.control.nodes import cordoned
 from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
 from switchboard.control.recorder import BURST, REFILL_SECONDS, Bucket, Note, event_name
 from switchboard.control.settings import from_environment
@@ -79,6 +80,21 @@ def test_users_that_cannot_be_used_are_told_without_their_names() -> None:
     assert (wrong.reason, "line 1, is not user:password" in wrong.message) == ("UsersInvalid", True)
     assert "alice" not in wrong.message
     assert judged(b"alice:secret") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, False),
+        ({"unschedulable": True}, True),
+        ({"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}, False),
+        ({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}, True),
+        ({"taints": [{"key": "example.com/voice"}, {"key": "karpenter.sh/disrupted"}]}, True),
+    ],
+)
+def test_nodes_that_are_emptied(spec: dict[str, Any], expected: bool) -> None:
+    """A node counts as cordoned by kubectl's mark and by autoscalers' taints, not by a taint of another purpose."""
+    assert cordoned({"metadata": {"name": "worker"}, "spec": spec}) is expected
 
 
 WRONG = {"threshold": "1%", "capacity": {"calls": 20}}

@@ -193,6 +193,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.listen", [UDP, TLS | {"clientCertificates": "some"}], "listen[1].clientCertificates", '"none", "required"'),
     ("spec.listen", [UDP | {"clientCertificates": "none"}], "spec.listen[0].clientCertificates", "with transport TLS"),
     ("spec.listen", [TLS], "spec.listen", "must have a transport UDP or TCP"),
+    ("spec.listen", [UDP | {"advertise": "{pod}.a"}], "spec.listen", "UDP or TCP without advertise"),
+    ("spec.listen", [UDP, TLS | {"advertise": "{host}.a"}], "spec.listen[1].advertise", "an IP address or a host name"),
     ("spec.listen", [UDP, TLS, {"transport": "WS", "port": 5061}], "spec.listen", "at most one of the transports"),
     ("spec.listen", [{"transport": "UDP", "port": 506}], "spec.listen[0].port", "greater than or equal to 1024"),
     ("spec.listen", [{"transport": "TCP", "port": 7443}], "spec.listen[0].port", "must not be 7443"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
 from tests.networks.conftest import PBX, SERVICE
 from tests.sip.test_register import hop_of
 from tests.tools import answers
+from tests.tools.message import Address
 from tests.tools.nat import HOST, home, inside
 from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.rtp import Media
@@ -34,18 +35,22 @@ def homes(network: None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def phone(pool: Pool, name: str, protocol: Protocol) -> AsyncIterator[Phone]:
-    """At home; over TCP it has a connection to the primary, for what is within calls, and one to the Service."""
+async def phone_at(name: str, protocol: Protocol, connections: Iterable[Address]) -> AsyncIterator[Phone]:
+    """At home; over TCP with these connections, the last one of which it is known by."""
     with inside(name):
         opened = Phone.at(HOST, protocol=protocol, user=name)
         one = await opened.__aenter__()
-        if protocol == "tcp":
-            await one.endpoint.connect((pool.primary.ip, 5060))
-            await one.endpoint.connect((SERVICE, 5060))
+        for to in connections if protocol == "tcp" else ():
+            await one.endpoint.connect(to)
     try:
         yield one
     finally:
         await opened.__aexit__(None, None, None)
+
+
+def phone(pool: Pool, name: str, protocol: Protocol) -> contextlib.AbstractAsyncContextManager[Phone]:
+    """With a connection to the primary, for what is within calls, and one to the Service."""
+    return phone_at(name, protocol, [(pool.primary.ip, 5060), (SERVICE, 5060)])
 
 
 @contextlib.asynccontextmanager
@@ -69,9 +74,9 @@ async def pbx(homes: None) -> AsyncIterator[Phone]:
     await opened.__aexit__(None, None, None)
 
 
-async def register(one: Phone, pool: Pool) -> Packet:
+async def register(one: Phone, to: Address = (SERVICE, 5060)) -> Packet:
     supported = [("Supported", "path, outbound")]
-    asked = await one.request("REGISTER", f"sip:{ALIAS}", to=(SERVICE, 5060), headers=supported)
+    asked = await one.request("REGISTER", f"sip:{ALIAS}", to=to, headers=supported)
     return await asked.final()
 
 
@@ -123,7 +128,7 @@ async def test_is_called(pool: Pool, pbx: Phone, protocol: Protocol, serving: st
     """Who has registered from behind NAT is called over that flow, whichever proxy serves the call, with media."""
     async with phone(pool, "bob", protocol) as bob, media("bob", HOST) as theirs, media("pbx", PBX) as mine:
         pool.table(5, 0)
-        assert (await register(bob, pool)).message.status == 200
+        assert (await register(bob)).message.status == 200
         if serving == "another proxy":
             pool.primary.admit(0)
             pool.table(0, 5)
@@ -143,7 +148,7 @@ async def test_keep_alive(pool: Pool, pbx: Phone) -> None:
     is answered; a router forgets one that is silent, and then nobody gets through: the keep-alives are what does it.
     """
     async with phone(pool, "bob", "udp") as bob:
-        assert (await register(bob, pool)).message.status == 200
+        assert (await register(bob)).message.status == 200
         until_forgotten = 2 * FORGET_SECONDS
         for _ in range(2 * until_forgotten):
             answer = await (await bob.request("OPTIONS", f"sip:{ALIAS}", to=(SERVICE, 5060))).final()

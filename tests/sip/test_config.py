@@ -56,6 +56,8 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         {"LISTEN": "udp:5060 tls:5061/edge-tls"},
         {"LISTEN": EVERY, "POD_IPS": "127.78.1.1,::1"},
         {"LISTEN": EVERY, "MEDIA_PORTS": "", "ADVERTISE": "localhost"},
+        {"LISTEN": f"{EVERY} udp:5070@203.0.113.1 tls:5071/edge-tls@localhost", "POD_IPS": "127.78.1.1,::1"},
+        {"LISTEN": "udp:5070@2001:db8::1 tcp:5060", "POD_IPS": "127.78.1.1,::1", "MEDIA_PORTS": ""},
     ],
     ids=[
         "default",
@@ -72,6 +74,8 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         "tls",
         "every transport, both families",
         "every transport by name, no media",
+        "several networks",
+        "an ipv6 network",
     ],
 )
 def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
@@ -94,12 +98,14 @@ def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
         ("kamailio", {"LISTEN": "tls:5061/edge-tls"}, "no certificate at /run/switchboard/etc/listen/edge-tls"),
         ("kamailio", {"LISTEN": "udp:high"}, "'high' is not a port"),
         ("kamailio", {"LISTEN": "udp:70000"}, "70000"),
+        ("kamailio", {"LISTEN": "udp:5060@203.0.113.1"}, "by one that has none"),
         ("kamailio", {"RUN_DIR": "/usr/nowhere"}, "not writable"),
         ("kamailio", {"NG_ADDRESS": "here"}, "NG_ADDRESS=here"),
         ("rtpengine", {"MEDIA_PORTS": ""}, "MEDIA_PORTS is not set"),
         ("rtpengine", {"MEDIA_PORTS": "20000"}, "MEDIA_PORTS=20000"),
         ("rtpengine", {"MEDIA_PORTS": "300-200"}, "MEDIA_PORTS=300-200"),
         ("rtpengine", {"MEDIA_TIMEOUT": "soon"}, "MEDIA_TIMEOUT=soon"),
+        ("rtpengine", {"LISTEN": "udp:5060 udp:5070@edge.invalid"}, "edge.invalid has no address"),
     ],
 )
 def test_wrong_environment(program: str, changes: dict[str, str], named: str, tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def fleet(
 ) -> Iterator[list[Proxy]]:
     """Proxies `<network>.1`, `<network>.2`, ...; all gone afterwards.
 
-    `environment`: what theirs has besides; `secrets`: those of its listeners, by name.
+    `environment`: what theirs has besides, `{number}` being the proxy's own; `secrets`: of its listeners, by name.
     """
     if shutil.which("bwrap") is None:
         raise ProxyError("bwrap is missing: apt-get install bubblewrap")
@@ -334,7 +334,7 @@ def fleet(
                 root,
                 media=media,
                 media_timeout_seconds=media_timeout_seconds,
-                **environment,
+                **{name: value.replace("{number}", str(number)) for name, value in environment.items()},
             )
             proxies.append(proxy)
             proxy.secrets(secrets or {})

@@ -12,7 +12,7 @@ import msgspec
 from switchboard.errors import ConfigurationError
 
 AGENT_PORT = 7443
-_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss):(\d{1,5})(?:/([a-z0-9.-]+)(/required)?)?$")
+_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss):(\d{1,5})(?:/([a-z0-9.-]+)(/required)?)?(?:@(\S+))?$")
 _KEY = re.compile(r"[0-9a-f]{64}$")
 
 
@@ -86,12 +86,15 @@ def _listeners(listen: str) -> list[re.Match[str]]:
 
 
 def _sip_port(listeners: Iterable[re.Match[str]]) -> int:
-    """The first listener's port; UDP before TCP, because that is how proxies speak to each other."""
+    """The first port in the proxies' own network; UDP before TCP, because that is how they speak to each other."""
     ports: dict[str, int] = {}
     for one in listeners:
-        ports.setdefault(one[1], int(one[2]))
+        if not one[5]:
+            ports.setdefault(one[1], int(one[2]))
     if "udp" not in ports and "tcp" not in ports:
-        raise ConfigurationError("environment variable LISTEN has neither udp nor tcp, over which proxies speak")
+        raise ConfigurationError(
+            "environment variable LISTEN has neither udp nor tcp without a host, over which proxies speak"
+        )
     return ports.get("udp") or ports["tcp"]
 
 

@@ -34,7 +34,7 @@ class Member:
     """Mutable, and touched from the event loop only."""
 
     def __init__(self, pod: PodView, spec: PoolSpec, now: float) -> None:
-        port = next((one.port for one in spec.listen if one.transport == "UDP"), spec.listen[0].port)
+        port = spec.peer_port
         self.proxy = Proxy(
             name=pod.name,
             address=pod.address,

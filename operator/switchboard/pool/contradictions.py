@@ -25,6 +25,7 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     ports = (f"{one.transport}/{port}" for one in spec.listen for port in one.ports)
     yield from _repeated("spec.listen", "listener", ports)
     yield from _listeners(spec.listen)
+    yield from _shared_hosts(spec)
     yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
@@ -83,12 +84,27 @@ def _listeners(listen: Sequence[Listener]) -> Iterator[tuple[str, str]]:
         if not one.encrypted and (one.secret_name or one.client_certificates != "none"):
             message = f"{where} has a certificate, and its transport is {one.transport}: only TLS and WSS have one"
             yield "InvalidField", message
-    if not any(one.transport in ("UDP", "TCP") for one in listen):
-        message = "spec.listen has neither UDP nor TCP, over which proxies pass calls to each other: add one of them"
+    if not any(one.transport in ("UDP", "TCP") and not one.advertise for one in listen):
+        message = (
+            "spec.listen has neither UDP nor TCP without advertise, over which proxies pass calls to each other: add "
+            "one of them"
+        )
         yield "MissingField", message
     for port, count in Counter(one.port for one in listen if one.protocol == "TCP").items():
         if count > 1:
             yield "PortConflict", f"spec.listen has {count} transports on TCP port {port}: give each a port of its own"
+
+
+def _shared_hosts(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """SIP that comes in at any proxy finds its call; media goes to one proxy alone."""
+    proxies = spec.autoscaling.max if spec.autoscaling else spec.replicas
+    for at, one in enumerate(spec.listen):
+        if one.advertise and "{" not in one.advertise and spec.media.enabled and proxies > 1:
+            message = (
+                f"spec.listen[{at}].advertise is {one.advertise} for {proxies} proxies, each of which needs an "
+                f"address of its own for media: put {{pod}} or {{node}} into it"
+            )
+            yield "SharedAddress", message
 
 
 def _families(spec: PoolSpec) -> Iterator[tuple[str, str]]:

@@ -128,6 +128,7 @@ def _listener(listener: Fields) -> Listener:
         port=listener.read("port", q.port, 5060, required=True),
         secret_name=listener.read("secretName", q.text, ""),
         client_certificates=listener.one_of("clientCertificates", ClientCertificates, "none"),
+        advertise=listener.read("advertise", q.outside_host, ""),
     )
 
 

@@ -5,6 +5,7 @@ Each function returns the value in the unit that its name tells, or raises Value
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from fractions import Fraction
@@ -25,6 +26,7 @@ _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
 _TEMPLATE = re.compile(r"(?:[a-z0-9-]*\{pod\}[a-z0-9-]*)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(?::[1-9][0-9]{0,4})?")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
 _NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
@@ -136,6 +138,18 @@ def advertised(text: object) -> str:
     if text in ("PodIP", "NodeIP") or _TEMPLATE.fullmatch(str(text)):
         return str(text)
     raise ValueError("must be PodIP, NodeIP, or a host name with {pod} in it, such as {pod}.sip.example.com")
+
+
+def outside_host(text: object) -> str:
+    """An IP address, or a host name in which `{pod}` and `{node}` stand for a proxy's own name and its node's."""
+    name = str(text).replace("{pod}", "pod").replace("{node}", "node")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    if _NAME.fullmatch(name):
+        return str(text)
+    raise ValueError(
+        "must be an IP address or a host name, in which {pod} and {node} may stand, such as {node}.example.com"
+    )
 
 
 def collector(text: object) -> str:

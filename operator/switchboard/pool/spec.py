@@ -48,12 +48,16 @@ ENTRY_OFFSET = 10000  # as in proxy/bin/kamailio
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """A port for SIP. Where its transport is encrypted, `secret_name` is the Secret with certificate and key."""
+    """A port for SIP. Where its transport is encrypted, `secret_name` is the Secret with certificate and key.
+
+    `advertise`: the host by which clients of another network know the proxies; it may have `{pod}` and `{node}` in it.
+    """
 
     transport: Transport
     port: int
     secret_name: str = ""
     client_certificates: ClientCertificates = "none"
+    advertise: str = ""
 
     @property
     def encrypted(self) -> bool:
@@ -214,6 +218,12 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False
+
+    @property
+    def peer_port(self) -> int:
+        """Where proxies speak to each other: over UDP, or else TCP, in their own network."""
+        own = [one for one in self.listen if one.transport in ("UDP", "TCP") and not one.advertise]
+        return next((one.port for one in own if one.transport == "UDP"), own[0].port)
 
     @property
     def secret_names(self) -> tuple[str, ...]:

@@ -19,7 +19,10 @@ CERTIFICATE, KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
 
 
 def listen_arguments(spec: PoolSpec) -> str:
-    """The listeners as a proxy's containers are told: `udp:5060 tls:5061/edge-tls wss:8443/edge-tls/required`."""
+    """The listeners as a proxy's containers are told: `udp:5060 wss:8443/edge-tls/required udp:5070@HOST`.
+
+    In a host the kubelet puts the pod's name and its node's, which are variables of the container as well.
+    """
     return " ".join(
         "/".join(
             [
@@ -28,8 +31,13 @@ def listen_arguments(spec: PoolSpec) -> str:
                 *(["required"] if one.client_certificates == "required" else []),
             ]
         )
+        + (f"@{_host(one.advertise)}" if one.advertise else "")
         for one in spec.listen
     )
+
+
+def _host(template: str) -> str:
+    return template.replace("{pod}", "$(POD_NAME)").replace("{node}", "$(NODE_NAME)")
 
 
 def certificates_volume(spec: PoolSpec) -> dict[str, Any]:

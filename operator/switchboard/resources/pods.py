@@ -159,6 +159,8 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
     }
     if expose.families != ("IPv4",):
         fields["POD_IPS"] = "status.podIPs"
+    if any("{node}" in one.advertise for one in spec.listen):
+        fields["NODE_NAME"] = "spec.nodeName"
     values = {
         "POOL": pool.name,
         "LISTEN": listen_arguments(spec),

@@ -50,8 +50,10 @@ def test_without_media_and_advertise(environ: Mapping[str, str]) -> None:
 
 
 def test_the_listeners_secrets(environ: Mapping[str, str], tmp_path: Path) -> None:
-    """Each Secret once, with whether clients are verified by it; peers are reached over UDP or TCP."""
-    listen = "tls:5061/edge-tls wss:8443/edge-tls/required wss:8444/web-tls ws:8080 tcp:5070"
+    """Each Secret once, with whether clients are verified by it; peers are reached in their own network."""
+    listen = (
+        "udp:5080@203.0.113.1 tls:5061/edge-tls wss:8443/edge-tls/required@a.test wss:8444/web-tls ws:8080 tcp:5070"
+    )
     environment = Environment.read({**environ, "LISTEN": listen})
     assert environment.secrets == {"edge-tls": True, "web-tls": False}
     assert environment.listen == tmp_path / "listen"

@@ -43,6 +43,7 @@ def test_every_field_is_read() -> None:
             {"transport": "UDP", "port": 5080},
             {"transport": "WS", "port": 8080},
             {"transport": "WSS", "port": 8443, "secretName": "edge-tls", "clientCertificates": "required"},
+            {"transport": "UDP", "port": 5070, "advertise": "edge.{node}.example.com"},
         ],
         media={"enabled": False, "ports": "30000-30999", "timeout": "90s"},
         expose={
@@ -102,6 +103,7 @@ def test_every_field_is_read() -> None:
             s.Listener(transport="UDP", port=5080),
             s.Listener(transport="WS", port=8080),
             s.Listener(transport="WSS", port=8443, secret_name="edge-tls", client_certificates="required"),
+            s.Listener(transport="UDP", port=5070, advertise="edge.{node}.example.com"),
         ),
         expose=s.Expose(
             type="LoadBalancer",
@@ -148,6 +150,7 @@ def test_kubernetes_quantities(given: object, cores: float) -> None:
     assert a_spec(capacity={"calls": 1000, "cpu": given}).capacity.cpu_cores == cores
 
 
+OUTSIDE = {"transport": "UDP", "port": 5070}
 UDP = {"transport": "UDP", "port": 5060}
 TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
 WRONG: list[tuple[dict[str, Any], str, str]] = [
@@ -172,6 +175,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": [{"transport": "SCTP", "port": 5060}]}, "InvalidField", "spec.listen[0].transport is 'SCTP'"),
     ({"listen": [UDP | {"clientCertificates": "some"}]}, "InvalidField", "clientCertificates is 'some'"),
     ({"listen": [{"transport": "UDP", "port": 53}]}, "InvalidField", "spec.listen[0].port is 53"),
+    (
+        {"listen": [UDP, OUTSIDE | {"advertise": "{host}.example.com"}]},
+        "InvalidField",
+        "must be an IP address or a host",
+    ),
     ({"expose": {"advertise": "sip.example.com"}}, "InvalidField", "spec.expose.advertise is 'sip.example.com'"),
     ({"expose": {"ipFamilies": ["IPv5"]}}, "InvalidField", "must be one of IPv4, IPv6"),
     ({"hep": {"collector": "heplify"}}, "InvalidField", "spec.hep.collector is 'heplify': must be host:port"),
@@ -271,6 +279,17 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": [UDP | {"secretName": "edge-tls"}]}, "InvalidField", "spec.listen[0] has a certificate"),
     ({"listen": [UDP | {"clientCertificates": "required"}]}, "InvalidField", "only TLS and WSS have one"),
     ({"listen": [TLS]}, "MissingField", "spec.listen has neither UDP nor TCP"),
+    ({"listen": [UDP | {"advertise": "{pod}.a"}]}, "MissingField", "neither UDP nor TCP without advertise"),
+    (
+        {"listen": [UDP, OUTSIDE | {"advertise": "192.0.2.1"}]},
+        "SharedAddress",
+        "listen[1].advertise is 192.0.2.1 for 3",
+    ),
+    (
+        {"listen": [UDP, OUTSIDE | {"advertise": "sip.example.com"}], "autoscaling": {"min": 1, "max": 9}},
+        "SharedAddress",
+        "for 9 proxies",
+    ),
     (
         {"listen": [UDP, TLS, {"transport": "WS", "port": 5061}]},
         "PortConflict",
@@ -358,3 +377,19 @@ def test_the_secrets_of_the_listeners() -> None:
     assert spec.secret_names == ("edge-tls", "web-tls")
     assert [spec.verifies_clients(name) for name in spec.secret_names] == [False, True]
     assert [one.protocol for one in spec.listen] == ["UDP", "TCP", "TCP", "TCP"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "port"),
+    [([OUTSIDE | {"advertise": "{pod}.a"}, UDP], 5060), ([TLS, {"transport": "TCP", "port": 5080}], 5080)],
+)
+def test_where_proxies_speak_to_each_other(listen: list[dict[str, object]], port: int) -> None:
+    """In their own network, over UDP where they can."""
+    assert a_spec(listen=listen).peer_port == port
+
+
+def test_one_proxy_has_one_address() -> None:
+    """A fixed host for another network is right for a single proxy, and for a pool that relays no media."""
+    listen = [UDP, OUTSIDE | {"advertise": "2001:db8::1"}]
+    assert a_spec(listen=listen, replicas=1).listen[1].advertise == "2001:db8::1"
+    assert a_spec(listen=listen, media={"enabled": False}).listen[1].advertise == "2001:db8::1"

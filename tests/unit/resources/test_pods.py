@@ -314,3 +314,21 @@ def test_a_collector_gets_copies_where_one_is_named(pool: PoolRef, spec: PoolSpe
     """Kamailio is told of it; without one it is not."""
     traced = build_pod(pool, msgspec.structs.replace(spec, hep_collector="heplify.voice.svc:9060"), "edge-abcde")
     assert env(containers(traced)["kamailio"])["HEP_COLLECTOR"] == "heplify.voice.svc:9060"
+
+
+def test_hosts_of_another_network(pool: PoolRef, spec: PoolSpec) -> None:
+    """What clients of another network are given is put together from the pod's and the node's name, by the kubelet."""
+    listen = (
+        Listener(transport="UDP", port=5060),
+        Listener(transport="TLS", port=5071, secret_name="edge-tls", advertise="{pod}.{node}.example.com"),
+        Listener(transport="UDP", port=5072, advertise="2001:db8::1"),
+    )
+    pod = build_pod(pool, msgspec.structs.replace(spec, listen=listen), "edge-abcde")
+    for container in containers(pod).values():
+        assert env(container)["LISTEN"].split()[1:] == [
+            "tls:5071/edge-tls@$(POD_NAME).$(NODE_NAME).example.com",
+            "udp:5072@2001:db8::1",
+        ]
+        assert env(container)["NODE_NAME"] == "spec.nodeName"
+        names = [one["name"] for one in container["env"]]
+        assert max(names.index("POD_NAME"), names.index("NODE_NAME")) < names.index("LISTEN"), "used after it is there"

@@ -32,7 +32,7 @@ sip: .venv/ready packages image asterisk  ## real Kamailio, rtpengine and SIPp o
 
 # These run real processes against real clocks. On a machine that stalls for seconds one of hundreds may miss its deadline;
 # what failed is run once more, in fresh processes, and must pass then.
-cluster: tools helm image  ## the operator on a real Kubernetes API, and one test per claim
+cluster: tools helm image asterisk  ## the operator on a real Kubernetes API, and one test per claim
 	@export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
 	$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims || \
 	  $(CLUSTER) run $(IMAGES) -- $(PYTEST) --last-failed --last-failed-no-failures=none tests/embedded tests/cluster tests/claims

@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster e2e bench up down enter clean packages tools helm image images asterisk
+.PHONY: help demo test lint unit sip cluster e2e bench fuzz up down enter clean packages tools helm image images asterisk
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ cluster: tools helm image asterisk  ## the operator on a real Kubernetes API, an
 
 bench: tools image  ## the goals, measured
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m tests.bench
+
+fuzz: .venv/ready packages image  ## a million mutated SIP messages to a real proxy; about five minutes
+	@$(PYTHON) -m tests.fuzz --messages $(or $(MESSAGES),1000000) --seed $(or $(SEED),1)
 
 up: tools image  ## leave the demo's cluster running
 	@$(CLUSTER) up $(IMAGES)

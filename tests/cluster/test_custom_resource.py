@@ -206,6 +206,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.expose.ipFamilies", ["IPv4", "IPv4"], "spec.expose.ipFamilies[1]", "Duplicate value"),
     ("spec.expose.ipFamilies", ["IPv4", "IPv6"], "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
     ("spec.expose.ipFamilyPolicy", "RequireDualStack", "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
+    ("spec.protection", {"requestsPerSecond": 0}, "spec.protection.requestsPerSecond", "greater than or equal to 1"),
+    ("spec.protection", {"userAgents": ["a|b"]}, "spec.protection.userAgents[0]", "such as friendly-scanner"),
     ("spec.hep", {"collector": "heplify"}, "spec.hep.collector", "must be host:port"),
     ("spec.hep", {"collector": "heplify:70000"}, "spec.hep.collector", "must be host:port"),
     ("spec.media.ports", "20000", "spec.media.ports", "first-last within 1024-65535"),

@@ -124,6 +124,7 @@ async def test_rtpengine_fails(pool: Pool, alice: Phone, pbx: Phone, failure: st
         assert [call.status for call in calls] == [200] * 3
         assert asyncio.get_running_loop().time() - started < 4
         assert {incoming.served_by for incoming in pbx.incoming} == {pool.members[1].ip}
+        await until(lambda: bool(pool.members[0].control.dump("brk")), "it is left alone for a while")
         assert [await call.bye() for call in calls] == [200] * 3
         await idle(*pool.proxies)
 

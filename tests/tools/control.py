@@ -41,7 +41,8 @@ class Control:
         request = {"jsonrpc": "2.0", "method": method, "params": list(parameters), "id": next(_serial)}
         self._socket.send(json.dumps(request).encode())
         while True:
-            answer = json.loads(self._socket.recv(BUFFER_BYTES))
+            # Kamailio ends the names of its sockets' processes with bytes that nobody wrote
+            answer = json.loads(self._socket.recv(BUFFER_BYTES).decode(errors="replace"))
             if answer.get("id") == request["id"]:  # not the late answer to one that timed out
                 break
         if "error" in answer:

@@ -21,7 +21,17 @@ CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
 TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin", "ha1")
-MEMORIES = ("sus", "bad", "brk", "known", "held", "rate", "health", "fail")  # what a proxy remembers for a while
+MEMORIES = (
+    "sus",
+    "bad",
+    "brk",
+    "known",
+    "held",
+    "rate",
+    "health",
+    "fail",
+    "flood",
+)  # what a proxy remembers for a while
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,8 @@ class Pool:
             prev="",
             origins=0,
             realm="",
+            rate=0,
+            agents="",
         )
         proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)

@@ -62,6 +62,14 @@ class Metrics:
             counter = CounterMetricFamily(f"switchboard_proxy_{name}", text, labels=list(self._labels))
             counter.add_metric(list(self._labels.values()), float(value(report)))
             yield counter
+        dropped = CounterMetricFamily(
+            "switchboard_proxy_requests_dropped",
+            "Requests dropped: too many from one address, a scanner's, or malformed.",
+            labels=[*self._labels, "reason"],
+        )
+        for reason, count in report.dropped.items():
+            dropped.add_metric([*self._labels.values(), reason], count)
+        yield dropped
         yield from self._of_gateways()
 
     def _of_gateways(self) -> Iterator[Metric]:

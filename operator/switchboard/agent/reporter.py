@@ -18,6 +18,8 @@ from switchboard.pool.gateways import limited
 from switchboard.pool.table import GatewayCalls
 from switchboard.pool.workload import Shared, Usage, places, report_cause
 
+DROPPED = ("rate", "user_agent", "malformed")  # counters of cnt
+
 _NOTHING = Sample(at=0.0, boot="", tick=0, usage=Usage(calls=0), received={}, room=0, workload=0.0, media_ok=False)
 
 
@@ -168,6 +170,7 @@ class Reporter:
             forwarded=self._total("forwarded"),
             denied=self._total("denied"),
             unauthorized=self._total("unauthorized"),
+            dropped={reason: self._total(reason) for reason in DROPPED if self._total(reason)},
             table=applier.version,
             role=applier.role,
             draining=applier.draining,

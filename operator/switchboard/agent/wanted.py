@@ -132,6 +132,9 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "origins"), len(settings.client_origins)
     for origin in settings.client_origins:
         yield ("origin", origin), 1
+    protection = settings.protection
+    yield ("ctl", "rate"), protection.requests_per_second or 0
+    yield ("ctl", "agents"), "|".join(protection.user_agents).lower()
     for alias in settings.aliases:
         yield ("alias", alias), 1
     yield ("ctl", "period"), settings.health_checks.period_seconds

@@ -13,7 +13,17 @@ from typing import Literal
 import msgspec
 
 from switchboard.pool.gateways import InUse
-from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, HealthChecks, Media, Route, Sharing
+from switchboard.pool.spec import (
+    Assignment,
+    Authentication,
+    Capacity,
+    Gateway,
+    HealthChecks,
+    Media,
+    Protection,
+    Route,
+    Sharing,
+)
 from switchboard.pool.table import GatewayCalls, Reading, Row, Version
 
 PROTOCOL = 1
@@ -71,6 +81,7 @@ class Report(Message, frozen=True, tag="report"):
     forwarded: int = 0  # calls forwarded to another proxy since its boot
     denied: int = 0  # requests from outside all networks since its boot
     unauthorized: int = 0  # requests with wrong credentials since its boot
+    dropped: dict[str, int] = {}  # requests and answers dropped since its boot, by reason
     table: Version = (0, 0)
     role: RoleName = "member"
     draining: bool = False
@@ -124,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
     health_checks: HealthChecks = HealthChecks()
+    protection: Protection = Protection()
     aliases: tuple[str, ...] = ()  # host names and addresses of the pool's Service: "us" in a Route or Request-URI
 
 

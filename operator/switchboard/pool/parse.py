@@ -16,6 +16,7 @@ from switchboard.pool.contradictions import contradictions
 from switchboard.pool.fields import Fields, mapping
 from switchboard.pool.spec import (
     DEFAULT_LISTEN,
+    SCANNERS,
     Assignment,
     Authentication,
     Autoscaling,
@@ -34,6 +35,7 @@ from switchboard.pool.spec import (
     Plus,
     Policy,
     PoolSpec,
+    Protection,
     ProxyTemplate,
     Rewriting,
     Rights,
@@ -77,6 +79,7 @@ def _spec(spec: Fields) -> PoolSpec:
         routes=tuple(_route(one) for one in spec.objects("routes")),
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
         health_checks=_health_checks(spec.inside("healthChecks")),
+        protection=_protection(spec.inside("protection")),
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
@@ -177,6 +180,13 @@ def _health_checks(checks: Fields) -> HealthChecks:
     return HealthChecks(
         period_seconds=checks.read("period", q.whole_seconds, 10),
         threshold=checks.read("threshold", q.positive, 2),
+    )
+
+
+def _protection(protection: Fields) -> Protection:
+    return Protection(
+        requests_per_second=protection.read("requestsPerSecond", q.positive, None),
+        user_agents=protection.read("userAgents", q.user_agents, SCANNERS),
     )
 
 

@@ -31,6 +31,7 @@ _COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
 _NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
 _DIGITS = re.compile(r"[0-9*#]*")
+_USER_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]*")
 _CODEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
 
@@ -194,6 +195,13 @@ def digits(text: object) -> str:
 def codec(text: object) -> str:
     """A codec's name, as SDP has it."""
     return _matching(_CODEC, text, "a codec's name in SDP, such as PCMA or telephone-event")
+
+
+def user_agents(values: object) -> tuple[str, ...]:
+    """A list of parts of a User-Agent; it may be empty."""
+    if not isinstance(values, list | tuple):
+        raise ValueError("must be a list")  # noqa: TRY004 (all of them raise the same error, for one message)
+    return tuple(_matching(_USER_AGENT, one, "part of a User-Agent, such as friendly-scanner") for one in values)
 
 
 def _matching(pattern: re.Pattern[str], text: object, allowed: str) -> str:

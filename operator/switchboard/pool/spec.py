@@ -187,6 +187,16 @@ class Authentication(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: tuple[DigestAlgorithm, ...] = ("SHA-256", "MD5")  # offered in this order
 
 
+SCANNERS = ("friendly-scanner", "sipvicious", "sip-scan", "sipcli", "sundayddr", "sipptk", "vaxsipuseragent")
+
+
+class Protection(msgspec.Struct, frozen=True, kw_only=True):
+    """Against clients that send too much, or are no phones."""
+
+    requests_per_second: int | None = None  # from one address, at each proxy
+    user_agents: tuple[str, ...] = SCANNERS  # parts of a scanner's User-Agent, whatever their case
+
+
 class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """`resources` and `pod_template` are Kubernetes objects as given; the template is merged last."""
 
@@ -215,6 +225,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     health_checks: HealthChecks = HealthChecks()
+    protection: Protection = Protection()
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False

@@ -24,5 +24,6 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         gateways=spec.gateways,
         routes=spec.routes,
         health_checks=spec.health_checks,
+        protection=spec.protection,
         aliases=(*names.aliases(pool), *addresses),
     )

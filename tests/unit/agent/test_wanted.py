@@ -105,6 +105,8 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "hops"): 4,
         ("ctl", "status"): 480,
         ("ctl", "retry"): 2,
+        ("ctl", "rate"): 0,
+        ("ctl", "agents"): "friendly-scanner|sipvicious|sip-scan|sipcli|sundayddr|sipptk|vaxsipuseragent",
         ("ctl", "origins"): 1,
         ("origin", "https://phone.example.com"): 1,
         ("ctl", "places"): 400,

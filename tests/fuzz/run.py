@@ -1,0 +1,157 @@
+"""One run: mutated messages to a real proxy, and what is left of them afterwards."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from e2e.embedded.errors import DeadlineError
+from tests.fuzz.mutations import mutate
+from tests.fuzz.seeds import SEEDS, Sender, Site
+from tests.fuzz.traffic import StuckError, Traffic
+from tests.tools.addresses import CLIENTS, PEER, PSTN, STRANGERS, TARGETS
+from tests.tools.pool import MEMORIES, TABLES_OF_COUNTS, Pool
+from tests.tools.proxies import NG_PORT, Proxy, descendants
+from tests.tools.wait import until
+
+BATCH = 32  # fits into a socket's buffer, so that nothing is lost unseen
+STREAMED = 0.05  # of the batches go over TCP
+STREAM_MESSAGES = 4  # over one connection
+WARM_UP = 2000  # messages after which every worker has allocated what it keeps
+KEPT = 4 * BATCH  # messages, to tell which one it was
+PLACES = 100_000
+QUIET_SECONDS = 150.0  # the longest that anything is kept of a call nobody ends: its ACK is waited for, a minute
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a proxy holds when nothing is under way."""
+
+    processes: tuple[int, ...]
+    shared_bytes: int
+    private_bytes: int  # of the process that has most
+    resident_bytes: int  # of all processes, Lua's memory included, shared memory left out
+
+
+@dataclass(frozen=True)
+class Outcome:
+    messages: int
+    seconds: float
+    before: Level
+    after: Level
+    unasked_bytes: int  # that strangers were sent over UDP
+
+
+def messages(site: Site, seed: int, numbers: range) -> Iterator[tuple[Sender, bytes]]:
+    """Each message follows from the seed and its number alone."""
+    for number in numbers:
+        random = Random(f"{seed}.{number}")  # noqa: S311  # to be repeated, not to be secret
+        sender, make = random.choice(SEEDS)
+        # A stranger has nothing that we signed for somebody else.
+        lenders = [make for lender, make in SEEDS if sender != "stranger" or lender == sender]
+        others = [make(site, number).encode() for make in random.sample(lenders, 2)]
+        yield sender, mutate(random, make(site, number).encode(), others)
+
+
+async def run(proxy: Proxy, seed: int, count: int, answer_every: int, suspects: Path) -> Outcome:
+    """Raises StuckError, and leaves the last messages in `suspects`, when the proxy died or hangs."""
+    pool = Pool([proxy])
+    await pool.reset()
+    proxy.admit(PLACES)
+    peer = pool.peer(PEER, 0)
+    proxy.table([*pool.rows(PLACES), peer])
+    site = Site(
+        proxy=proxy.ip,
+        proxy_id=proxy.id,
+        client=f"{CLIENTS}.1",
+        gateway=f"{PSTN}.1",
+        peer=PEER,
+        peer_id=peer.id,
+        target=f"{TARGETS}.1",
+        stranger=f"{STRANGERS}.1",
+    )
+    last: deque[tuple[Sender, bytes]] = deque(maxlen=KEPT)
+    with Traffic(site, answer_every) as traffic:
+        try:
+            _send(traffic, site, seed, range(WARM_UP), last)
+            before = await _quiet(proxy, traffic)
+            started = time.monotonic()
+            _send(traffic, site, seed, range(WARM_UP, WARM_UP + count), last)
+            seconds = time.monotonic() - started
+            after = await _quiet(proxy, traffic)
+        except (StuckError, OSError) as error:
+            _keep(last, suspects)
+            raise StuckError(
+                f"{error}; the last {len(last)} messages are in {suspects}\n{proxy.new_log()[-4000:]}"
+            ) from error
+        return Outcome(count, seconds, before, after, traffic.unasked_bytes)
+
+
+def _send(traffic: Traffic, site: Site, seed: int, numbers: range, last: deque[tuple[Sender, bytes]]) -> None:
+    for start in range(numbers.start, numbers.stop, BATCH):
+        batch = list(messages(site, seed, range(start, min(start + BATCH, numbers.stop))))
+        last.extend(batch)
+        if Random(f"{seed}.{start}.tcp").random() < STREAMED:  # noqa: S311  # as above
+            for at in range(0, len(batch), STREAM_MESSAGES):
+                traffic.stream(batch[at][0], (data for _, data in batch[at : at + STREAM_MESSAGES]))
+        else:
+            for sender, data in batch:
+                traffic.send(sender, data)
+        traffic.keep_pace()
+        traffic.hang_up()
+
+
+async def _quiet(proxy: Proxy, traffic: Traffic) -> Level:
+    """When nothing is under way any more, and what is kept for a while has been let go."""
+
+    def left() -> dict[str, int]:
+        traffic.keep_pace()
+        return {
+            "transactions": int(proxy.control("tm.stats")["current"]),
+            "dialogs": int(proxy.control("dlg.stats_active")["all"]),
+            "places": proxy.calls,
+            "media sessions": media_sessions(proxy),
+        }
+
+    try:
+        await until(lambda: not any(left().values()), "nothing is under way any more", QUIET_SECONDS)
+    except DeadlineError as error:
+        raise StuckError(f"left behind: {left()}") from error
+    for table in (*TABLES_OF_COUNTS, *MEMORIES, "silent"):
+        proxy.control("htable.flush", table)
+    processes = proxy.control("pkg.stats")
+    return Level(
+        processes=tuple(int(process["pid"]) for process in processes),
+        shared_bytes=int(proxy.control("core.shmmem")["used"]),
+        private_bytes=max(int(process["used"]) for process in processes),
+        resident_bytes=_resident(proxy),
+    )
+
+
+def media_sessions(proxy: Proxy) -> int:
+    """Of rtpengine, called and calling side of a call counted once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ng:
+        ng.settimeout(5)
+        ng.connect((proxy.ip, NG_PORT))
+        ng.send(b'%d {"command":"statistics"}' % time.monotonic_ns())
+        answer = json.loads(ng.recv(1 << 16).partition(b" ")[2])
+    return int(answer["statistics"]["currentstatistics"]["sessionsown"])
+
+
+def _resident(proxy: Proxy) -> int:
+    assert proxy.kamailio is not None
+    sizes = [Path(f"/proc/{pid}/statm").read_text().split() for pid in descendants(proxy.kamailio._process.pid)]
+    return sum(int(resident) - int(shared) for _, resident, shared, *_ in sizes) * resource.getpagesize()
+
+
+def _keep(last: deque[tuple[Sender, bytes]], suspects: Path) -> None:
+    suspects.mkdir(parents=True, exist_ok=True)
+    for number, (sender, data) in enumerate(last):
+        (suspects / f"{number:03}-{sender}.sip").write_bytes(data)

@@ -157,6 +157,7 @@ function vp_check_health()
 end
 
 function vp_health(target, code)
+  if string.find(target, "^learn:") then vp_asked(target, code) return 1 end
   if code == "408" or code == "503" then
     KSR.htable.sht_inc("health", target)
   elseif (get("health", target) or 0) > 0 then

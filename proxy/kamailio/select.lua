@@ -11,6 +11,7 @@ local credits = routing.credits
 require("routes")
 require("handover")
 require("digest")
+require("registrar")
 require("media")
 require("protection")
 require("clock")
@@ -146,6 +147,7 @@ function vp_state()
   local generation = get("ctl", "gen")  -- before all else: what changes meanwhile is read again
   local function flag(name, value) pv.seti("$var(" .. name .. ")", value and 1 or 0) end
   flag("ready", get("ctl", "ready") == 1)
+  flag("registrar", get("ctl", "registrar") == 1)
   flag("primary", get("ctl", "role") == "primary")
   pv.seti("$var(gateways)", pvget("$shtcn(gw=>~~.*)"))
   flag("asking", get("ctl", "asked") ~= get("ctl", "prev"))

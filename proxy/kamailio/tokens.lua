@@ -5,6 +5,7 @@
 --   t  a call tried without credit: admit it or refuse it, do not send it on
 --   p  a fresh request that a member passes to the primary
 --   n  not a call: costs nothing
+--   l  what proxies tell each other of locations, for every one of them
 -- The MAC is SHA-256 over the key and what it vouches for, cut to half: without the other half nobody can extend the input,
 -- which is all that HMAC's second pass is for. The key has a fixed length, so key and input cannot be mistaken. Route
 -- ASSIGN_CALL makes the same tokens without Lua.
@@ -16,6 +17,9 @@ local pvget, pvset = pv.get, pv.sets
 -- Ticks (of 2 s or more) for which a token is believed: a client may be slow to follow its 302. Counted only while live.
 local TOKEN_TICKS = 25
 local LIVE_TICKS = 3
+
+-- Whom a token is for, where it is not one proxy.
+local FOR_ALL = { p = "primary", l = "pool" }
 
 local M = {}
 
@@ -81,7 +85,7 @@ function vp_arrive()
   if string.find(seen, ":" .. id .. ":", 1, true) then pvset("$var(arrival)", "loop") return 1 end
   local unsigned, given = string.match(token or "", "^(.+)%.(%x+)$")
   local assigner, tick, kind, n = string.match(unsigned or "", "^(.+)%.(%d+)%.(%l)(%d+x%d+)$")
-  local target = kind == "p" and "primary" or id
+  local target = FOR_ALL[kind] or id
   if not kind or given ~= mac(table.concat({ unsigned, target, visited, client, bound }, "|")) then
     inc("cnt", "forged")
     return 1

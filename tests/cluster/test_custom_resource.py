@@ -118,6 +118,7 @@ def test_smallest_pool_gets_the_documented_defaults(pool: dict[str, Any]) -> Non
             "ipFamilyPolicy": "SingleStack",
         },
         "media": {"enabled": True, "ports": "20000-24999", "timeout": "60s"},
+        "registrar": {"enabled": False, "maxExpires": "1h"},
         "drain": {"timeout": "1h"},
         "healthChecks": {"period": "10s", "threshold": 2},
     }
@@ -213,6 +214,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.media.ports", "20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "30000-20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "20000-70000", "spec.media.ports", "first-last within 1024-65535"),
+    ("spec.registrar", {"maxExpires": "59s"}, "spec.registrar.maxExpires", "from 1m to 24h"),
+    ("spec.registrar", {"enabled": "yes"}, "spec.registrar.enabled", "must be of type boolean"),
     ("spec.media.timeout", "1s", "spec.media.timeout", "from 5s to 24h"),
     ("spec.clients", None, "spec.clients", "Required value"),
     ("spec.clients", {}, "spec.clients.networks", "Required value"),

@@ -20,6 +20,7 @@ FRAGMENTS = [
     DOCS / "exposure.md",
     DOCS / "clients.md",
     DOCS / "users.md",
+    DOCS / "registrar.md",
 ]  # pages with parts of a VoipProxyPool, and other resources
 
 

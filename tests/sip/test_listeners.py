@@ -165,13 +165,14 @@ async def test_a_browser_calls(pool: Pool, pbx: Phone, trusting: ssl.SSLContext,
     await idle(*pool.proxies)
 
 
+@pytest.mark.parametrize("registrar", ["the PBX", "the pool"])
 @pytest.mark.parametrize("serving", ["the primary", "another proxy"])
 async def test_a_browser_is_called(
-    pool: Pool, pbx: Phone, trusting: ssl.SSLContext, listening: Sequence[Proxy], serving: str
+    pool: Pool, pbx: Phone, alice: Phone, trusting: ssl.SSLContext, *, serving: str, registrar: str
 ) -> None:
     """It is offered DTLS-SRTP and ICE, also by a proxy that does not hold its connection; who calls gets plain RTP."""
     pool.table(5, 5)
-    run = listening[0].run.parent / "browser"
+    run = pool.primary.run.parent / "browser"
     async with (
         Phone.at(f"{CLIENTS}.9", protocol="wss", tls=trusting) as page,
         BrowserMedia.at(f"{CLIENTS}.9", run, rootfs()) as browser,
@@ -181,9 +182,11 @@ async def test_a_browser_is_called(
         where = (pool.primary.ip, PORTS["wss"])
         if serving == "another proxy":
             pool.table(0, 5)
-        register = await page.request("REGISTER", f"sip:{ALIAS}", to=where, headers=[("Supported", "path")])
+        if registrar == "the pool":
+            pool.set(registrar=1, learned=1)
+        user, supported = f"sip:page@{ALIAS}", [("Supported", "path")]
+        register = await page.request("REGISTER", f"sip:{ALIAS}", to=where, to_uri=user, headers=supported)
         assert (await register.final()).message.status == 200
-        path = pbx.requests("REGISTER")[0].message.all("Path")
         plain: list[str] = []
 
         async def script(call: Incoming) -> None:
@@ -192,7 +195,12 @@ async def test_a_browser_is_called(
             await call.answer()
 
         page.script = script
-        call = await pbx.call(page.uri, to=hop_of(path[0]), headers=[("Route", entry) for entry in path], body=mine.sdp)
+        if registrar == "the pool":
+            call = await alice.call(user, to=(pool.primary.ip, 5060), body=mine.sdp)
+        else:
+            path = pbx.requests("REGISTER")[0].message.all("Path")
+            route = [("Route", entry) for entry in path]
+            call = await pbx.call(page.uri, to=hop_of(path[0]), headers=route, body=mine.sdp)
         assert call.status == 200
         assert_encrypted(page.incoming[0].invite.body)
         assert_plain(call.remote_sdp)

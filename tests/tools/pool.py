@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from e2e.embedded.errors import DeadlineError
 from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.pool.spec import Gateway, Route
 from tests.tools.addresses import CLIENTS, H323, PSTN, SERVICE, TARGETS, VOIP
+from tests.tools.control import ControlError
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
 from tests.tools.transport import Packet
@@ -20,7 +22,7 @@ TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin", "ha1")
+TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin", "ha1", "learn")
 MEMORIES = (
     "sus",
     "bad",
@@ -111,6 +113,10 @@ class Pool:
     def _reset(self, proxy: Proxy) -> None:
         for table in (*TABLES_OF_COUNTS, *TABLES_OF_SETTINGS, *MEMORIES):
             proxy.control("htable.flush", table)
+        for aor in proxy.control.dump("aor"):
+            with contextlib.suppress(ControlError):  # gone by itself
+                proxy.control("ul.rm", "location", aor)
+        proxy.control("htable.flush", "aor")
         proxy.networks([f"{CLIENTS}.0/24"], GATEWAYS)
         for peer in self.proxies:
             if peer is not proxy:
@@ -132,6 +138,8 @@ class Pool:
             realm="",
             rate=0,
             agents="",
+            registrar=0,
+            learn=0,
         )
         proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)

@@ -140,6 +140,7 @@ class Agent:
             admission = self._sampler.admission(applier.wanted.settings)
             if admission is not None:
                 await applier.admit(admission)
+        await applier.open_if_ready()
         await self._reporter.consider(sample)
 
     def _kamailio_gone(self, error: KamailioError) -> None:

@@ -128,6 +128,12 @@ class Applier:
             await self._kamailio.set({("ctl", "ceiling"): admission.ceiling, ("ctl", "media"): int(admission.media_ok)})
             self._admitted = admission
 
+    async def open_if_ready(self) -> None:
+        """Open Kamailio once it knows what its peers know."""
+        if self.boot and self._complete and not self.open:
+            async with self._lock:
+                await self._change()
+
     async def expire(self) -> None:
         """What holds for a time only: the previous primary."""
         if self.boot and self.wanted.previous and time.monotonic() >= self.wanted.previous_until:
@@ -188,11 +194,23 @@ class Applier:
         draining = wanted.draining or self.terminating
         self._state = await self._write(state(wanted, time.monotonic(), draining=draining), self._state)
         self.tick, self.role, self.draining = wanted.tick, wanted.role, draining
-        if wanted.settings is not None and self._admitted is not None and not self.open:
+        if self._complete and not self.open and await self._knows_locations():
             await self._kamailio.set({("ctl", "ready"): 1})
             self.open = True
         # Last: at a value that it never had, SIP workers read anew what they keep.
         await self._kamailio.set({("ctl", "gen"): str(time.time_ns())})
+
+    @property
+    def _complete(self) -> bool:
+        """All that Kamailio is told has been told."""
+        return self.wanted.settings is not None and self._admitted is not None
+
+    async def _knows_locations(self) -> bool:
+        """Whether Kamailio has learned from its peers where clients are registered, if it is to know."""
+        if self.wanted.settings is None or not self.wanted.settings.registrar.enabled:
+            return True
+        (learned,) = await self._kamailio.get([("ctl", "learned")])
+        return learned == 1
 
     async def _write_table(self, wanted: Wanted) -> None:
         if self._blobs is None:

@@ -91,6 +91,7 @@ def configuration(settings: Settings, peers: Iterable[Peer], users: Users | None
             *_authentication(settings.authentication if users is not None else None, users or {}),
             *_settings(settings),
             *((("peer", peer.address), peer.name) for peer in peers),
+            (("ctl", "learn"), int(settings.registrar.enabled)),  # last: from its peers
         ]
     )
 
@@ -129,6 +130,8 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "status"), assignment.saturated_status
     yield ("ctl", "retry"), assignment.saturated_retry_after_seconds
     yield ("ctl", "places"), places(settings.capacity, settings.threshold)
+    yield ("ctl", "registrar"), int(settings.registrar.enabled)
+    yield ("ctl", "expires"), settings.registrar.max_expires_seconds
     yield ("ctl", "origins"), len(settings.client_origins)
     for origin in settings.client_origins:
         yield ("origin", origin), 1

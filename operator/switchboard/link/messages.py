@@ -21,6 +21,7 @@ from switchboard.pool.spec import (
     HealthChecks,
     Media,
     Protection,
+    Registrar,
     Route,
     Sharing,
 )
@@ -132,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     client_networks: tuple[str, ...]
     client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
     authentication: Authentication | None = None  # of clients
+    registrar: Registrar = Registrar()
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
     health_checks: HealthChecks = HealthChecks()

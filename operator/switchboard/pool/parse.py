@@ -37,6 +37,7 @@ from switchboard.pool.spec import (
     PoolSpec,
     Protection,
     ProxyTemplate,
+    Registrar,
     Rewriting,
     Rights,
     Route,
@@ -76,6 +77,7 @@ def _spec(spec: Fields) -> PoolSpec:
         sharing=_sharing(spec.inside("sharing")),
         assignment=_assignment(spec.inside("assignment")),
         media=_media(spec.inside("media")),
+        registrar=_registrar(spec.inside("registrar")),
         routes=tuple(_route(one) for one in spec.objects("routes")),
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
         health_checks=_health_checks(spec.inside("healthChecks")),
@@ -161,6 +163,13 @@ def _media(media: Fields) -> Media:
         port_min=first,
         port_max=last,
         timeout_seconds=media.read("timeout", q.whole_seconds, 60),
+    )
+
+
+def _registrar(registrar: Fields) -> Registrar:
+    return Registrar(
+        enabled=registrar.read("enabled", q.flag, fallback=False),
+        max_expires_seconds=registrar.read("maxExpires", q.whole_seconds, 3600),
     )
 
 

@@ -197,6 +197,13 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
     user_agents: tuple[str, ...] = SCANNERS  # parts of a scanner's User-Agent, whatever their case
 
 
+class Registrar(msgspec.Struct, frozen=True, kw_only=True):
+    """The pool's own: every proxy knows all locations. Without it, REGISTER goes where the routes lead."""
+
+    enabled: bool = False
+    max_expires_seconds: int = 3600  # a client that asks for more gets this
+
+
 class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """`resources` and `pod_template` are Kubernetes objects as given; the template is merged last."""
 
@@ -222,6 +229,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     sharing: Sharing = Sharing()
     assignment: Assignment = Assignment()
     media: Media = Media()
+    registrar: Registrar = Registrar()
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     health_checks: HealthChecks = HealthChecks()

@@ -21,6 +21,7 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         client_networks=spec.client_networks,
         client_origins=spec.client_origins,
         authentication=spec.authentication,
+        registrar=spec.registrar,
         gateways=spec.gateways,
         routes=spec.routes,
         health_checks=spec.health_checks,

@@ -100,6 +100,9 @@ def test_settings_in_kamailio() -> None:
     assert entries == {
         ("ctl", "realm"): "",
         ("ctl", "digests"): "",
+        ("ctl", "registrar"): 0,
+        ("ctl", "expires"): 3600,
+        ("ctl", "learn"): 0,
         ("ctl", "mode"): "redirect",
         ("ctl", "policy"): "least",
         ("ctl", "hops"): 4,

@@ -267,3 +267,15 @@ async def test_authenticated(pool: Pool, alice: Phone) -> None:
         answer = credentials(challenges(asked)[0], "REGISTER", f"sip:{ALIAS}", "secret", user="bob")
         assert (await register(bob, pool.members[0], answer)).status == 200
         await known(pool, bob.uri)
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE"])
+async def test_other_requests(pool: Pool, alice: Phone, pbx: Phone, method: str) -> None:
+    """What is no call reaches a registered client as well, over its own flow, and costs no place."""
+    async with Phone.at(f"{CLIENTS}.8", protocol="tcp", user="bob") as bob:
+        await register(bob, pool.proxies[2])
+        await known(pool, bob.uri)
+        sent = await alice.request(method, f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060))
+        assert (await sent.final()).message.status == 200
+        assert (len(bob.requests(method)), pbx.requests(method)) == (1, [])
+    assert pool.count("admitted") == 0

@@ -23,6 +23,7 @@ local function read(text)
   local given = {}
   for key, value in string.gmatch(string.match(text, "^[^|]*|[^|]*|(.*)$") or "", "(%l+)=(%S*)") do given[key] = value end
   return {
+    known = given.known or "network",
     prefixes = list(given.prefixes),
     register = given.register ~= "0",
     video = given.video ~= "0",
@@ -97,6 +98,18 @@ function M.codec_flags(one, other)
     if both then flags = flags .. " codec-offer=" .. codec end
   end
   return flags
+end
+
+-- Which gateway it is, by the network that the request comes from ("": no gateway's) and the name in the certificate of its
+-- connection ("": none that we trust): $var(gateway). One that has both must have come with both.
+function vp_gateway_known(network, name)
+  local certified = name ~= "" and get("cert", string.lower(name)) or ""
+  local gateway = M.of(certified)
+  if not gateway or (gateway.known == "both" and network ~= certified) then certified = "" end
+  gateway = M.of(network)
+  if gateway and gateway.known ~= "network" then network = "" end
+  pvset("$var(gateway)", certified ~= "" and certified or network)
+  return 1
 end
 
 -- Whether the gateway may send this request. Leaves $var(refused): "" or which right is missing.

@@ -21,6 +21,7 @@ FRAGMENTS = [
     DOCS / "clients.md",
     DOCS / "users.md",
     DOCS / "registrar.md",
+    DOCS / "networks.md",
 ]  # pages with parts of a VoipProxyPool, and other resources
 
 

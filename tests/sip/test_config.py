@@ -57,6 +57,7 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         {"LISTEN": EVERY, "POD_IPS": "127.78.1.1,::1"},
         {"LISTEN": EVERY, "MEDIA_PORTS": "", "ADVERTISE": "localhost"},
         {"LISTEN": f"{EVERY} udp:5070@203.0.113.1 tls:5071/edge-tls@localhost", "POD_IPS": "127.78.1.1,::1"},
+        {"LISTEN": "udp:5060 tls:5061/edge-tls/optional", "TARGET_TLS": "edge-tls"},
         {"LISTEN": "udp:5070@2001:db8::1 tcp:5060", "POD_IPS": "127.78.1.1,::1", "MEDIA_PORTS": ""},
     ],
     ids=[
@@ -75,6 +76,7 @@ def run(program: str, *arguments: str, run_dir: Path, **changes: str) -> subproc
         "every transport, both families",
         "every transport by name, no media",
         "several networks",
+        "certificates of gateways and targets",
         "an ipv6 network",
     ],
 )
@@ -99,6 +101,7 @@ def test_configuration_loads(changes: dict[str, str], tmp_path: Path) -> None:
         ("kamailio", {"LISTEN": "udp:high"}, "'high' is not a port"),
         ("kamailio", {"LISTEN": "udp:70000"}, "70000"),
         ("kamailio", {"LISTEN": "udp:5060@203.0.113.1"}, "by one that has none"),
+        ("kamailio", {"TARGET_TLS": "out-tls"}, "no ca.crt at /run/switchboard/etc/listen/out-tls"),
         ("kamailio", {"RUN_DIR": "/usr/nowhere"}, "not writable"),
         ("kamailio", {"NG_ADDRESS": "here"}, "NG_ADDRESS=here"),
         ("rtpengine", {"MEDIA_PORTS": ""}, "MEDIA_PORTS is not set"),

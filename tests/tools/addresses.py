@@ -10,6 +10,7 @@ IMPATIENT = f"{NETWORK}.2"  # proxies with a short media time-out
 ADVERTISED = f"{NETWORK}.3"  # proxies whose clients know them by another address
 TRACED = f"{NETWORK}.4"  # proxies that send copies to a collector
 LISTENING = f"{NETWORK}.5"  # proxies with every kind of listener
+CERTIFIED = f"{NETWORK}.6"  # proxies that ask for certificates, and have one for targets
 PEER = f"{PROXIES}.99"  # a phone that plays a proxy
 SERVICE = f"{NETWORK}.30.1"  # the address of the pool's Service, had it one
 TARGETS = f"{NETWORK}.40"  # where routes lead: PBX, trunk, registrar

@@ -47,10 +47,22 @@ class Authority:
         """A client that trusts this authority, and shows a certificate of its `own` where it has one."""
         context = ssl.create_default_context(cadata=self.pem.decode())
         if own is not None:
-            with tempfile.NamedTemporaryFile() as file:
-                Path(file.name).write_bytes(own["tls.crt"] + own["tls.key"])
-                context.load_cert_chain(file.name)
+            self._show(context, own)
         return context
+
+    def server(self, own: Secret) -> ssl.SSLContext:
+        """A server that takes clients of this authority alone."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=self.pem.decode())
+        self._show(context, own)
+        return context
+
+    @staticmethod
+    def _show(context: ssl.SSLContext, own: Secret) -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(own["tls.crt"] + own["tls.key"])
+            context.load_cert_chain(file.name)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)

@@ -22,7 +22,7 @@ TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("peer", "alias", "gw", "route", "gwuse", "origin", "ha1", "learn")
+TABLES_OF_SETTINGS = ("cert", "peer", "alias", "gw", "route", "gwuse", "origin", "ha1", "learn")
 MEMORIES = (
     "sus",
     "bad",

@@ -75,7 +75,7 @@ class Endpoint:
             endpoint.address = endpoint._udp.get_extra_info("sockname")[:2]
             endpoint._udp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         elif listening:
-            endpoint._server = await asyncio.start_server(endpoint._accepted, ip, port)
+            endpoint._server = await asyncio.start_server(endpoint._accepted, ip, port, ssl=tls)
             endpoint.address = endpoint._server.sockets[0].getsockname()[:2]
         else:
             endpoint.address = (ip, port)

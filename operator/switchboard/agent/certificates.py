@@ -39,8 +39,8 @@ class ListenerCertificates:
         state = hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
         if (boot, state) == self._loaded:
             return
-        for name, verifies_clients in self._wanted.items():
-            wrong = fault(found[name], verifies_clients=verifies_clients) or _refused(volume / name)
+        for name, verifies in self._wanted.items():
+            wrong = fault(found[name], verifies=verifies) or _refused(volume / name)
             if wrong:
                 raise ConfigurationError(f"Secret {name}: {wrong}; the one before stays in use: mend the Secret")
         await self._kamailio.call("tls.reload")

@@ -12,7 +12,7 @@ import msgspec
 from switchboard.errors import ConfigurationError
 
 AGENT_PORT = 7443
-_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss):(\d{1,5})(?:/([a-z0-9.-]+)(/required)?)?(?:@(\S+))?$")
+_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss):(\d{1,5})(?:/([a-z0-9.-]+)(/required|/optional)?)?(?:@(\S+))?$")
 _KEY = re.compile(r"[0-9a-f]{64}$")
 
 
@@ -32,7 +32,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     settings: Path
     tls: Path
     listen: Path  # the listeners' certificates, a directory for each Secret
-    secrets: dict[str, bool]  # these Secrets, each with whether clients must show a certificate of its CA
+    secrets: dict[str, bool]  # these Secrets, each with whether certificates of others are verified by its CA
     users: Path  # the Secret of the users who authenticate; not there where none do
     key: str  # the pool key, for the tokens' MAC
 
@@ -57,7 +57,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             settings=mounts / "settings" / "settings.json",
             tls=mounts / "tls",
             listen=mounts / "listen",
-            secrets=_secrets(listeners),
+            secrets=_secrets(listeners, environ.get("TARGET_TLS", "")),
             users=mounts / "users",
             key=_pool_key(mounts / "token" / "key"),
         )
@@ -98,8 +98,8 @@ def _sip_port(listeners: Iterable[re.Match[str]]) -> int:
     return ports.get("udp") or ports["tcp"]
 
 
-def _secrets(listeners: Iterable[re.Match[str]]) -> dict[str, bool]:
-    secrets: dict[str, bool] = {}
+def _secrets(listeners: Iterable[re.Match[str]], of_targets: str) -> dict[str, bool]:
+    secrets = {of_targets: True} if of_targets else {}
     for one in listeners:
         if one[3]:
             secrets[one[3]] = secrets.get(one[3], False) or bool(one[4])

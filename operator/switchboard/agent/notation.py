@@ -13,6 +13,8 @@ def gateway_entries(gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
     for gateway in gateways:
         limits = " ".join(f"{name}={value}" for name, value in _limits(gateway).items() if value)
         yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}|{limits}"
+        for name in gateway.certificate_names:
+            yield ("cert", name), gateway.name
 
 
 def route_entries(routes: Sequence[Route], gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
@@ -38,6 +40,7 @@ def _targets_of(gateways: Iterable[Gateway]) -> dict[str, tuple[str, ...]]:
 def _limits(gateway: Gateway) -> dict[str, str]:
     rights = gateway.rights
     return {
+        "known": ("both" if gateway.networks else "certificate") if gateway.certificate_names else "",
         "prefixes": ",".join(rights.prefixes),
         "register": "" if rights.register else "0",
         "video": "" if rights.video else "0",

@@ -47,7 +47,7 @@ class Listening:
     async def _look(self, pool: PoolRef, spec: PoolSpec) -> Problem | None:
         for name in spec.secret_names:
             secret = await self._kube.get("v1", "Secret", pool.namespace, name)
-            problem = judge(name, secret, verifies_clients=spec.verifies_clients(name))
+            problem = judge(name, secret, verifies=spec.verifies(name))
             if problem is not None or secret is None:
                 return problem
             expires = x509.load_pem_x509_certificates(b64decode(secret["data"][CERTIFICATE]))[0].not_valid_after_utc
@@ -63,14 +63,14 @@ def _label(name: str) -> str:
     return f"listen/{name}"
 
 
-def judge(name: str, secret: Object | None, *, verifies_clients: bool) -> Problem | None:
+def judge(name: str, secret: Object | None, *, verifies: bool) -> Problem | None:
     """What is wrong with the Secret, None if nothing; `secret` is None where there is none of that name."""
     if secret is None:
         message = (
             f"Secret {name} in spec.listen does not exist: create it, or have cert-manager do so; proxies wait for it."
         )
         return Problem("CertificateMissing", message)
-    wrong = fault(_files(secret), verifies_clients=verifies_clients)
+    wrong = fault(_files(secret), verifies=verifies)
     if not wrong:
         return None
     message = f"Secret {name} in spec.listen cannot be used: {wrong}; proxies that run go on with the one before."

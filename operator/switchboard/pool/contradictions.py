@@ -29,6 +29,8 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
+    yield from _certified(spec)
+    yield from _targets_over_tls(spec)
     yield from _clients_inside_gateways(spec)
     yield from _destinations(spec)
     if not spec.media.enabled:
@@ -169,6 +171,36 @@ def _overlapping_gateways(gateways: Iterable[Gateway]) -> Iterator[tuple[str, st
                     f"one gateway"
                 )
                 yield "OverlappingGateways", message
+
+
+def _certified(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """How gateways are known: by something at all, and by certificates only where they can show them."""
+    asked = any(one.transport == "TLS" and one.client_certificates != "none" for one in spec.listen)
+    names = Counter(name for gateway in spec.gateways for name in gateway.certificate_names)
+    for gateway in spec.gateways:
+        where = f"spec.gateways {gateway.name!r}"
+        if not gateway.networks and not gateway.certificate_names:
+            yield "MissingField", f"{where} has neither networks nor certificateNames, by which it is known: add one"
+        if gateway.certificate_names and not asked:
+            message = (
+                f"{where} has certificateNames, and no TLS listener asks for certificates: set its clientCertificates"
+            )
+            yield "NoClientCertificates", message
+    for name, count in names.items():
+        if count > 1:
+            yield "OverlappingGateways", f"spec.gateways has the certificate name {name!r} {count} times: keep one"
+
+
+def _targets_over_tls(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    every = [*(one.targets for one in spec.routes), *(one.targets for one in spec.gateways)]
+    over_tls = [uri for targets in every for uri in targets if uri.endswith(";transport=tls")]
+    if over_tls and not spec.target_tls_secret:
+        yield (
+            "MissingField",
+            f"spec.targetTLS.secretName is missing: {over_tls[0]} is called over TLS; name a Secret with its CA",
+        )
+    if spec.target_tls_secret and not any(one.transport == "TLS" for one in spec.listen):
+        yield "MissingField", "spec.targetTLS needs a listener with transport TLS in spec.listen: add one"
 
 
 def _clients_inside_gateways(spec: PoolSpec) -> Iterator[tuple[str, str]]:

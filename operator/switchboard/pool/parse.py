@@ -82,6 +82,7 @@ def _spec(spec: Fields) -> PoolSpec:
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
         health_checks=_health_checks(spec.inside("healthChecks")),
         protection=_protection(spec.inside("protection")),
+        target_tls_secret=spec.inside("targetTLS").read("secretName", q.text, ""),
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
@@ -204,7 +205,8 @@ def _gateway(gateway: Fields) -> Gateway:
     return Gateway(
         name=gateway.read("name", q.text, "", required=True),
         kind=gateway.one_of("kind", GatewayKind, "voip", required=True),
-        networks=gateway.each("networks", q.network, "", required=True),
+        networks=gateway.each("networks", q.network, ""),
+        certificate_names=gateway.each("certificateNames", q.domain, ""),
         mode=gateway.one_of("mode", Mode, None),
         targets=gateway.each("targets", q.sip_uri, ""),
         rights=_rights(gateway.inside("rights")),

@@ -33,7 +33,7 @@ _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
 _DIGITS = re.compile(r"[0-9*#]*")
 _USER_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]*")
 _CODEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp))?")
+_SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp|tls))?")
 
 HIGHEST_PORT = 65535
 LOWEST_PORT = 1024  # proxies run without privileges
@@ -213,5 +213,7 @@ def _matching(pattern: re.Pattern[str], text: object, allowed: str) -> str:
 def sip_uri(text: object) -> str:
     match = _SIP_URI.fullmatch(str(text))
     if match is None or int(match[1] or 0) > HIGHEST_PORT:
-        raise ValueError("must be a SIP URI sip:[user@]host[:port][;transport=udp|tcp], such as sip:pbx.voice.svc:5060")
+        raise ValueError(
+            "must be a SIP URI sip:[user@]host[:port][;transport=udp|tcp|tls], such as sip:pbx.voice.svc:5060"
+        )
     return str(text)

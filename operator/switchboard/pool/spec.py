@@ -11,7 +11,7 @@ Mode = Literal["forward", "redirect"]
 GatewayKind = Literal["voip", "pstn", "media", "router", "h323"]
 Plus = Literal["keep", "add", "remove"]
 Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
-ClientCertificates = Literal["none", "required"]
+ClientCertificates = Literal["none", "optional", "required"]
 DigestAlgorithm = Literal["SHA-256", "MD5"]
 ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
 Family = Literal["IPv4", "IPv6"]
@@ -166,11 +166,14 @@ class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway: it may enter the network from `networks` (CIDR), and routes may lead to its `targets` (SIP URIs)."""
+    """A gateway: it may enter the network from `networks` (CIDR), with a TLS certificate for one of
+    `certificate_names`, or, where it has both, with both; routes may lead to its `targets` (SIP URIs).
+    """
 
     name: str
     kind: GatewayKind
-    networks: tuple[str, ...]
+    networks: tuple[str, ...] = ()
+    certificate_names: tuple[str, ...] = ()
     mode: Mode | None = None  # overrides the pool's
     targets: tuple[str, ...] = ()
     rights: Rights = Rights()
@@ -234,6 +237,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[Gateway, ...] = ()
     health_checks: HealthChecks = HealthChecks()
     protection: Protection = Protection()
+    target_tls_secret: str = ""  # with the CA of targets' certificates and what proxies show; "": none over TLS
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none
     drain_timeout_seconds: int = 3600
     suspend: bool = False
@@ -246,9 +250,11 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def secret_names(self) -> tuple[str, ...]:
-        """The Secrets with the listeners' certificates."""
-        return tuple(sorted({listener.secret_name for listener in self.listen if listener.secret_name}))
+        """The Secrets with certificates that proxies show, to clients and to targets."""
+        return tuple(sorted({*(listener.secret_name for listener in self.listen), self.target_tls_secret} - {""}))
 
-    def verifies_clients(self, secret_name: str) -> bool:
-        """Whether clients must show a certificate that the Secret's CA has issued."""
-        return any(one.secret_name == secret_name and one.client_certificates == "required" for one in self.listen)
+    def verifies(self, secret_name: str) -> bool:
+        """Whether certificates of others, clients or targets, are verified by the Secret's CA."""
+        return secret_name == self.target_tls_secret or any(
+            one.secret_name == secret_name and one.client_certificates != "none" for one in self.listen
+        )

@@ -28,7 +28,7 @@ def listen_arguments(spec: PoolSpec) -> str:
             [
                 f"{one.transport.lower()}:{one.port}",
                 *([one.secret_name] if one.secret_name else []),
-                *(["required"] if one.client_certificates == "required" else []),
+                *([one.client_certificates] if one.client_certificates != "none" else []),
             ]
         )
         + (f"@{_host(one.advertise)}" if one.advertise else "")
@@ -44,14 +44,14 @@ def certificates_volume(spec: PoolSpec) -> dict[str, Any]:
     """The source of the volume: `<secret>/tls.crt` and so on; only the group reads it."""
     sources = []
     for name in spec.secret_names:
-        needed = [CERTIFICATE, KEY, *([AUTHORITY] if spec.verifies_clients(name) else [])]
+        needed = [CERTIFICATE, KEY, *([AUTHORITY] if spec.verifies(name) else [])]
         sources.append({"secret": {"name": name, "items": [{"key": key, "path": f"{name}/{key}"} for key in needed]}})
     return {"projected": {"defaultMode": 0o440, "sources": sources}}
 
 
-def fault(files: Mapping[str, bytes], *, verifies_clients: bool) -> str:
+def fault(files: Mapping[str, bytes], *, verifies: bool) -> str:
     """What is wrong with a Secret's files, "" if a listener can use them. Their dates are not looked at."""
-    needed = [CERTIFICATE, KEY, *([AUTHORITY] if verifies_clients else [])]
+    needed = [CERTIFICATE, KEY, *([AUTHORITY] if verifies else [])]
     missing = [name for name in needed if not files.get(name)]
     if missing:
         return f"it has no {' and no '.join(missing)}"
@@ -65,7 +65,7 @@ def fault(files: Mapping[str, bytes], *, verifies_clients: bool) -> str:
         return f"{KEY} is not a private key in PEM without a password"
     if _public(certificate.public_key()) != _public(key.public_key()):
         return f"{KEY} is not the key of {CERTIFICATE}"
-    if verifies_clients:
+    if verifies:
         try:
             x509.load_pem_x509_certificates(files[AUTHORITY])
         except ValueError:

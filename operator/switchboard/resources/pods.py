@@ -168,6 +168,8 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         "MEDIA_TIMEOUT": str(media.timeout_seconds),
         "RUN_DIR": RUN_DIR,
     }
+    if spec.target_tls_secret:
+        values["TARGET_TLS"] = spec.target_tls_secret
     if spec.hep_collector:
         values["HEP_COLLECTOR"] = spec.hep_collector
     return [

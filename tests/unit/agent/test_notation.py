@@ -32,6 +32,19 @@ def test_what_is_restricted_is_told_and_nothing_else() -> None:
     }
 
 
+def test_a_gateway_that_has_a_certificate() -> None:
+    """Its names lead to it; whether it has networks as well is told."""
+    certified = Gateway(name="sbc", kind="voip", certificate_names=("a.test", "b.test"))
+    both = Gateway(name="trunk", kind="pstn", networks=("192.0.2.8/32",), certificate_names=("c.test",))
+    assert dict(gateway_entries([certified, both])) == {
+        ("gw", "sbc"): "voip||known=certificate",
+        ("cert", "a.test"): "sbc",
+        ("cert", "b.test"): "sbc",
+        ("gw", "trunk"): "pstn||known=both",
+        ("cert", "c.test"): "trunk",
+    }
+
+
 def test_a_route_has_its_targets_or_its_gateways() -> None:
     """The name of the gateway goes along, for what holds for calls through it; the number of routes comes last."""
     entries = list(route_entries(ROUTES, [CARRIER, FREE]))

@@ -56,6 +56,8 @@ def test_the_listeners_secrets(environ: Mapping[str, str], tmp_path: Path) -> No
     )
     environment = Environment.read({**environ, "LISTEN": listen})
     assert environment.secrets == {"edge-tls": True, "web-tls": False}
+    with_targets = Environment.read({**environ, "LISTEN": "udp:5060 tls:5061/a-tls/optional", "TARGET_TLS": "out-tls"})
+    assert with_targets.secrets == {"a-tls": True, "out-tls": True}
     assert environment.listen == tmp_path / "listen"
     assert environment.sip_port == 5070
 

@@ -53,7 +53,7 @@ def resource(**spec: Any) -> dict[str, Any]:
 
 def test_a_secret_that_cannot_be_used_is_named() -> None:
     """The one that does not exist, and the one with the wrong contents; a right one is no problem."""
-    missing, wrong = judge("edge-tls", None, verifies_clients=False), judge("edge-tls", {}, verifies_clients=False)
+    missing, wrong = judge("edge-tls", None, verifies=False), judge("edge-tls", {}, verifies=False)
     assert missing is not None
     assert (missing.reason, missing.message.partition(":")[0]) == (
         "CertificateMissing",
@@ -62,7 +62,7 @@ def test_a_secret_that_cannot_be_used_is_named() -> None:
     assert wrong is not None
     assert (wrong.reason, "it has no tls.crt and no tls.key" in wrong.message) == ("CertificateInvalid", True)
     right = {"data": {name: b64encode(content).decode() for name, content in Authority().secret().items()}}
-    assert judge("edge-tls", right, verifies_clients=True) is None
+    assert judge("edge-tls", right, verifies=True) is None
 
 
 def test_users_that_cannot_be_used_are_told_without_their_names() -> None:

@@ -12,6 +12,11 @@ from switchboard.pool.table import Proxy, Reading
 
 CAPACITY = Capacity(calls=100)
 
+# listeners, as they stand in a resource
+UDP = {"transport": "UDP", "port": 5060}
+TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
+OUTSIDE = {"transport": "UDP", "port": 5070}  # for another network: with `advertise`
+
 
 def resource(**spec: Any) -> dict[str, Any]:
     """A VoipProxyPool object; `spec` fields replace the ones here, None takes one out."""

@@ -9,7 +9,7 @@ import pytest
 from switchboard.errors import SpecError
 from switchboard.pool import spec as s
 from switchboard.pool.parse import parse
-from tests.unit.pool.build import a_spec, resource
+from tests.unit.pool.build import OUTSIDE, TLS, UDP, a_spec
 
 
 def test_the_least_that_can_be_said() -> None:
@@ -154,9 +154,6 @@ def test_kubernetes_quantities(given: object, cores: float) -> None:
     assert a_spec(capacity={"calls": 1000, "cpu": given}).capacity.cpu_cores == cores
 
 
-OUTSIDE = {"transport": "UDP", "port": 5070}
-UDP = {"transport": "UDP", "port": 5060}
-TLS = {"transport": "TLS", "port": 5061, "secretName": "edge-tls"}
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"threshold": "0%"}, "InvalidField", "spec.threshold is '0%'"),
     ({"threshold": 0.8}, "InvalidField", "spec.threshold is 0.8"),
@@ -251,124 +248,12 @@ def test_everything_wrong_is_told_at_once() -> None:
     ]
 
 
-def gateway(name: str, *networks: str) -> dict[str, Any]:
-    return {"name": name, "kind": "pstn", "networks": list(networks)}
-
-
-def route(name: str) -> dict[str, Any]:
-    return {"name": name, "targets": ["sip:pbx"]}
-
-
-CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
-    (
-        {"threshold": "1%", "capacity": {"calls": 99}},
-        "NoRoomForCalls",
-        "spec.capacity.calls is 99: that is less than one",
-    ),
-    ({"capacity": {"calls": 9, "cpu": "20m"}}, "NoRoomForCalls", "spec.capacity.cpu is 0.02"),
-    ({"capacity": {"calls": 9, "bandwidth": "200k"}}, "NoRoomForCalls", "spec.capacity.bandwidth is 200000"),
-    ({"expose": {"ipFamilies": ["IPv4", "IPv4"], "ipFamilyPolicy": "PreferDualStack"}}, "Duplicate", "a family twice"),
-    ({"expose": {"ipFamilies": ["IPv4", "IPv6"]}}, "InvalidField", "SingleStack goes with one family"),
-    (
-        {
-            "expose": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"},
-            "gateways": [{"name": "a", "kind": "pstn", "networks": ["203.0.113.0/28"], "mode": "redirect"}],
-        },
-        "RedirectAcrossFamilies",
-        "set spec.expose.advertise to a host name",
-    ),
-    ({"media": {"ports": "20000-20318"}}, "TooFewMediaPorts", "need 320 ports"),
-    ({"listen": [{"transport": "UDP", "port": 20000}]}, "PortConflict", "UDP port 20000"),
-    ({"listen": [{"transport": "UDP", "port": 10000}]}, "PortConflict", "whose 20000 for the Service is"),
-    ({"listen": [{"transport": "TCP", "port": 5060}] * 2}, "Duplicate", "'TCP/5060' twice"),
-    ({"listen": [{"transport": "UDP", "port": port} for port in (5060, 15060)]}, "Duplicate", "'UDP/15060' twice"),
-    ({"listen": [UDP, {"transport": "TLS", "port": 5061}]}, "MissingField", "spec.listen[1].secretName is missing"),
-    ({"listen": [UDP | {"secretName": "edge-tls"}]}, "InvalidField", "spec.listen[0] has a certificate"),
-    ({"listen": [UDP | {"clientCertificates": "required"}]}, "InvalidField", "only TLS and WSS have one"),
-    ({"listen": [TLS]}, "MissingField", "spec.listen has neither UDP nor TCP"),
-    ({"listen": [UDP | {"advertise": "{pod}.a"}]}, "MissingField", "neither UDP nor TCP without advertise"),
-    (
-        {"listen": [UDP, OUTSIDE | {"advertise": "192.0.2.1"}]},
-        "SharedAddress",
-        "listen[1].advertise is 192.0.2.1 for 3",
-    ),
-    (
-        {"listen": [UDP, OUTSIDE | {"advertise": "sip.example.com"}], "autoscaling": {"min": 1, "max": 9}},
-        "SharedAddress",
-        "for 9 proxies",
-    ),
-    (
-        {"listen": [UDP, TLS, {"transport": "WS", "port": 5061}]},
-        "PortConflict",
-        "spec.listen has 2 transports on TCP port 5061",
-    ),
-    ({"routes": [route("a"), route("b"), route("a")]}, "Duplicate", "spec.routes has the name 'a' twice"),
-    (
-        {"gateways": [gateway("a", "203.0.113.0/28"), gateway("a", "203.0.113.16/28")]},
-        "Duplicate",
-        "spec.gateways has the name 'a' twice",
-    ),
-    (
-        {"gateways": [gateway("a", "203.0.113.0/28"), gateway("b", "2001:db8::/64", "203.0.113.8/29")]},
-        "OverlappingGateways",
-        "'a' (203.0.113.0/28) and 'b' (203.0.113.8/29) overlap",
-    ),
-    ({"routes": [{"name": "a"}]}, "NoDestination", "'a' must have either targets or a gateway"),
-    (
-        {"routes": [{"name": "a", "targets": ["sip:pbx"], "gateway": "g"}]},
-        "NoDestination",
-        "'a' must have either targets or a gateway",
-    ),
-    ({"routes": [{"name": "a", "gateway": "g"}]}, "UnknownGateway", "gateway 'g', which spec.gateways has not"),
-    (
-        {"routes": [{"name": "a", "gateway": "g"}], "gateways": [gateway("g", "203.0.113.0/28")]},
-        "NoDestination",
-        "gateway 'g', which has no targets",
-    ),
-    (
-        {"media": {"enabled": False}, "gateways": [{**gateway("g", "203.0.113.0/28"), "codecs": ["PCMA"]}]},
-        "CodecsWithoutMedia",
-        "'g' has codecs and spec.media.enabled is false",
-    ),
-    ({"gateways": [gateway("a", "198.51.100.0/24")]}, "ClientsInsideGateway", "inside 198.51.100.0/24 of gateway 'a'"),
-    ({"gateways": [gateway("a", "198.51.0.0/16")]}, "ClientsInsideGateway", "inside 198.51.0.0/16 of gateway 'a'"),
-]
-
-
 @pytest.mark.parametrize(
     ("listener", "entry_port"), [(("UDP", 5060), 15060), (("UDP", 55536), 45536), (("TCP", 5060), 5060)]
 )
 def test_the_service_has_a_udp_port_of_its_own(listener: tuple[s.Transport, int], entry_port: int) -> None:
     """Over UDP what comes through the Service is told apart by the port; above the range it is below."""
     assert s.Listener(transport=listener[0], port=listener[1]).entry_port == entry_port
-
-
-@pytest.mark.parametrize(("fields", "reason", "message"), CONTRADICTIONS)
-def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message: str) -> None:
-    """Right field by field and yet contradictory: what the schema cannot see."""
-    with pytest.raises(SpecError) as caught:
-        a_spec(**fields)
-    assert caught.value.reason == reason
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"threshold": "1%", "capacity": {"calls": 100}},
-        {"media": {"ports": "20000-20319"}},
-        {"media": {"enabled": False, "ports": "20000-20001"}, "listen": [{"transport": "UDP", "port": 20000}]},
-        {"listen": [{"transport": "UDP", "port": 5060}, {"transport": "TCP", "port": 20000}]},
-        {"listen": [{"transport": "UDP", "port": 5061}, TLS]},
-        {"gateways": [gateway("a", "198.51.100.0/28"), gateway("b", "198.51.100.16/28")]},
-        {"gateways": [gateway("a", "203.0.113.0/28", "203.0.113.0/29")]},
-        {"gateways": [{**gateway("a", "203.0.113.0/28"), "codecs": ["PCMA"]}]},
-        {"media": {"enabled": False}, "gateways": [gateway("a", "203.0.113.0/28")]},
-    ],
-)
-def test_what_can_be_is_accepted(fields: dict[str, Any]) -> None:
-    """The edges of the same rules: a gateway inside a client network has its own rights; no media, no ports."""
-    assert parse(resource(**fields)).replicas == 3
 
 
 def test_an_object_without_a_spec_is_refused() -> None:
@@ -382,7 +267,7 @@ def test_the_secrets_of_the_listeners() -> None:
     wss = {"transport": "WSS", "port": 8443, "secretName": "web-tls", "clientCertificates": "required"}
     spec = a_spec(listen=[UDP, wss, TLS, TLS | {"port": 5071, "clientCertificates": "none"}])
     assert spec.secret_names == ("edge-tls", "web-tls")
-    assert [spec.verifies_clients(name) for name in spec.secret_names] == [False, True]
+    assert [spec.verifies(name) for name in spec.secret_names] == [False, True]
     assert [one.protocol for one in spec.listen] == ["UDP", "TCP", "TCP", "TCP"]
 
 
@@ -393,10 +278,3 @@ def test_the_secrets_of_the_listeners() -> None:
 def test_where_proxies_speak_to_each_other(listen: list[dict[str, object]], port: int) -> None:
     """In their own network, over UDP where they can."""
     assert a_spec(listen=listen).peer_port == port
-
-
-def test_one_proxy_has_one_address() -> None:
-    """A fixed host for another network is right for a single proxy, and for a pool that relays no media."""
-    listen = [UDP, OUTSIDE | {"advertise": "2001:db8::1"}]
-    assert a_spec(listen=listen, replicas=1).listen[1].advertise == "2001:db8::1"
-    assert a_spec(listen=listen, media={"enabled": False}).listen[1].advertise == "2001:db8::1"

@@ -19,8 +19,8 @@ LOCKED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
 
 def test_what_cert_manager_makes_is_right() -> None:
     """With a CA or without, as long as no client is verified by it."""
-    assert fault(SECRET, verifies_clients=True) == ""
-    assert fault({"tls.crt": SECRET["tls.crt"], "tls.key": SECRET["tls.key"]}, verifies_clients=False) == ""
+    assert fault(SECRET, verifies=True) == ""
+    assert fault({"tls.crt": SECRET["tls.crt"], "tls.key": SECRET["tls.key"]}, verifies=False) == ""
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_what_cert_manager_makes_is_right() -> None:
 )
 def test_what_is_wrong_is_named(change: Callable[[Secret], Secret], says: str) -> None:
     """By file, in words that say what to mend."""
-    assert fault(change(SECRET), verifies_clients=True) == says
+    assert fault(change(SECRET), verifies=True) == says

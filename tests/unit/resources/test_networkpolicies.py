@@ -96,6 +96,13 @@ def test_a_target_outside_the_cluster_may_have_any_address(pool: PoolRef, spec: 
     assert sip_sources(pool, spec, "sip:192.0.2.9", "sip:sip.carrier.example") is None
 
 
+def test_a_gateway_that_is_known_by_its_certificate_may_have_any_address(pool: PoolRef, spec: PoolSpec) -> None:
+    """Kamailio alone decides, by the certificate."""
+    certified = Gateway(name="sbc", kind="voip", certificate_names=("sbc.carrier.test",))
+    policy = build_network_policy(pool, msgspec.structs.replace(spec, gateways=(certified,)), "switchboard")
+    assert "from" not in rule_for(policy, "UDP", 5060)
+
+
 def test_nobody_is_listed_twice(pool: PoolRef, spec: PoolSpec) -> None:
     """Two targets of one namespace are one source."""
     sources = sip_sources(pool, spec, "sip:a.core.svc", "sip:b.core.svc", "sip:192.0.2.9", "sip:192.0.2.9:5080")

@@ -332,3 +332,15 @@ def test_hosts_of_another_network(pool: PoolRef, spec: PoolSpec) -> None:
         assert env(container)["NODE_NAME"] == "spec.nodeName"
         names = [one["name"] for one in container["env"]]
         assert max(names.index("POD_NAME"), names.index("NODE_NAME")) < names.index("LISTEN"), "used after it is there"
+
+
+def test_the_secret_for_targets_over_tls(pool: PoolRef, spec: PoolSpec) -> None:
+    """It is mounted beside the listeners', with its CA, and named to the containers."""
+    tls = Listener(transport="TLS", port=5061, secret_name="edge-tls", client_certificates="optional")
+    changed = msgspec.structs.replace(spec, listen=(*spec.listen, tls), target_tls_secret="out-tls")
+    pod = build_pod(pool, changed, "edge-abcde")
+    assert {env(container)["TARGET_TLS"] for container in containers(pod).values()} == {"out-tls"}
+    assert env(containers(pod)["kamailio"])["LISTEN"].endswith(" tls:5061/edge-tls/optional")
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "listen"]
+    paths = [item["path"] for one in volume["projected"]["sources"] for item in one["secret"]["items"]]
+    assert paths == [f"{name}/{file}" for name in ("edge-tls", "out-tls") for file in ("tls.crt", "tls.key", "ca.crt")]

@@ -70,6 +70,8 @@ def stop() -> None:
             os.kill(process, signal.SIGTERM)
             wait_for(lambda: not _alive(process), START_SECONDS, "the container engine's end")
         shutil.rmtree(settings.RUN)
+        # dockerd leaves its bridge behind.
+        subprocess.run(["ip", "link", "del", "docker0"], check=False, capture_output=True)
     subprocess.run(["ip", "route", "del", "unreachable", settings.EVERYTHING], check=False, capture_output=True)
 
 

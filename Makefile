@@ -11,7 +11,7 @@ CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster e2e bench fuzz up down enter clean packages tools helm image images asterisk
+.PHONY: help demo test lint unit sip cluster e2e bench fuzz up down enter clean packages tools helm image images asterisk clients
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -26,7 +26,7 @@ lint: .venv/ready  ## ruff, mypy --strict, import-linter
 unit: tools helm  ## pure code, property tests; pool, resources and link covered to the last branch
 	@scripts/unit
 
-sip: .venv/ready packages image asterisk  ## real Kamailio, rtpengine and SIPp on loopback, and behind NAT
+sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine and SIPp on loopback, and behind NAT
 	@$(PYTEST) tests/sip tests/agent
 	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc $(PYTEST) tests/networks
 
@@ -70,7 +70,11 @@ tools: .venv/ready packages
 	@$(CLUSTER) build
 
 asterisk: packages
-	@tests/tools/asterisk/rootfs.sh > /dev/null
+	@tests/tools/rootfs.sh asterisk > /dev/null
+
+clients: packages
+	@tests/tools/rootfs.sh clients > /dev/null
+	@tests/tools/clients/page.sh > /dev/null
 
 helm: .venv/ready packages
 	@$(PYTHON) -m e2e.helm version > /dev/null

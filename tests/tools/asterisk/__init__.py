@@ -1,4 +1,4 @@
-"""A real Asterisk, as PBX and as gateway: on a root file system of its own (rootfs.sh), at a loopback address.
+"""A real Asterisk, as PBX and as gateway: at a loopback address.
 
     with asterisk(ip, users=("alice",)) as pbx:
         pbx.command("pjsip show contacts")
@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.tools.foreign import RUN, rootfs, sandbox
+
 HERE = Path(__file__).parent
-RUN = "/run/asterisk"
 START_SECONDS = 30
 RTP_PORTS = (16000, 16999)
 
@@ -26,22 +27,13 @@ class AsteriskError(Exception):
     """It could not be started, or refused a command; the text ends with what it said."""
 
 
-def rootfs() -> Path:
-    made = subprocess.run([str(HERE / "rootfs.sh")], check=True, stdout=subprocess.PIPE, text=True)
-    return Path(made.stdout.split()[-1])
-
-
 class Asterisk:
     """One running Asterisk."""
 
     def __init__(self, ip: str, users: tuple[str, ...], other: str, run: Path) -> None:
         self._log = run / "log"
-        root = rootfs()
-        self._sandbox = [
-            *("bwrap", "--die-with-parent", "--unshare-pid", "--ro-bind", str(root), "/", "--proc", "/proc"),
-            *("--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--bind", str(run), RUN),  # noqa: S108  # its own
-            *("--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        ]
+        root = rootfs("asterisk")
+        self._sandbox = sandbox("asterisk", run)
         (modules,) = root.glob("usr/lib/*/asterisk/modules")
         first, last = map(str, RTP_PORTS)
         values = {

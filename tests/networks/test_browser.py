@@ -1,0 +1,128 @@
+"""A phone in a real browser: Chromium, JsSIP over WSS, WebRTC; its packets counted by getStats."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+import pytest
+
+from e2e.embedded.network import add_host
+from tests.networks.conftest import PBX
+from tests.sip.test_listeners import answering_with, assert_plain
+from tests.sip.test_register import hop_of
+from tests.tools.certificates import Authority
+from tests.tools.clients.chromium import chromium
+from tests.tools.clients.webphone import WebPhone, site
+from tests.tools.listeners import SECRET
+from tests.tools.message import uri_in
+from tests.tools.nat import inside
+from tests.tools.pool import ALIAS, Pool, idle
+from tests.tools.proxies import Proxy, fleet
+from tests.tools.rtp import Media
+from tests.tools.sip import Phone
+from tests.tools.wait import until
+
+PROXIES = "198.18.4"
+BROWSER = "198.18.143.1"
+SILENCE_SECONDS = 3
+PACKETS = 25
+
+Open = Callable[[str], contextlib.AbstractAsyncContextManager[WebPhone]]
+
+
+@pytest.fixture(scope="module")
+def proxies(network: None) -> Iterator[Sequence[Proxy]]:
+    """With WSS, and a short time-out for media."""
+    secrets, listen = {SECRET: Authority().secret()}, f"udp:5060 wss:8443/{SECRET}"
+    for number in (1, 2):
+        subprocess.run(["ip", "address", "add", f"{PROXIES}.{number}/32", "dev", "lo"], check=True)
+    add_host("browser", BROWSER)
+    with fleet(2, PROXIES, secrets=secrets, media_timeout_seconds=SILENCE_SECONDS, LISTEN=listen) as started:
+        yield started
+
+
+@pytest.fixture
+async def open_phone(pool: Pool) -> AsyncIterator[Open]:
+    """Opens a page with a phone for a user."""
+    certificate = (pool.primary.run / "etc/listen" / SECRET / "tls.crt").read_bytes()
+    server = f"wss://{pool.primary.ip}:8443/ws"
+    with inside("browser"):
+        async with chromium(certificate) as browser, site() as address:
+            yield lambda user: WebPhone.at(browser, address, f"sip:{user}@{ALIAS}", server)
+
+
+def echo_at(ip: str) -> contextlib.AbstractAsyncContextManager[Media]:
+    return Media.at(ip, echo=True)
+
+
+@contextlib.asynccontextmanager
+async def echo() -> AsyncIterator[Phone]:
+    """A phone behind the pool that answers each call and sends back what it hears and sees."""
+    with inside("pbx"):
+        async with echo_at(PBX) as media, Phone.at(PBX, 5060, user="echo") as phone:
+            phone.script = answering_with(media)
+            yield phone
+
+
+async def heard(phone: WebPhone) -> None:
+    """It sends voice and video, and gets some, from now on."""
+    before = await phone.counts()
+
+    async def more() -> bool:
+        return (await phone.counts()).least_since(before) >= PACKETS
+
+    await until(more, "voice and video in both directions")
+
+
+async def test_a_browser_calls(pool: Pool, open_phone: Open) -> None:
+    """Its voice and video are encrypted, those of the phone that it calls are not; it holds, resumes, is hung up on."""
+    async with echo() as phone, open_phone("alice") as alice:
+        await alice.register()
+        await alice.call(f"sip:echo@{ALIAS}", video=True)
+        await heard(alice)
+        assert_plain(phone.incoming[0].remote_sdp)
+        await alice.hold()
+        await alice.resume()
+        await heard(alice)
+        assert await phone.incoming[0].bye() == 200
+        await alice.ended()
+        await alice.call(f"sip:echo@{ALIAS}", video=True)
+        await alice.hang_up()
+    await idle(*pool.proxies)
+
+
+async def test_a_browser_is_called(pool: Pool, open_phone: Open) -> None:
+    """Over the connection that it made; it takes the call with its camera, and hangs up."""
+    async with echo() as phone, open_phone("alice") as alice:
+        await alice.register()
+        registered = phone.requests("REGISTER")[0].message
+        path = registered.all("Path")
+        async with echo_at(PBX) as media:
+            calling = phone.call(
+                uri_in(registered.header("Contact")),
+                to=hop_of(path[0]),
+                headers=[("Route", entry) for entry in path],
+                body=media.sdp,
+            )
+            call, _ = await asyncio.gather(calling, alice.answer(video=True))
+            assert call.status == 200
+            assert_plain(call.remote_sdp)
+            await heard(alice)
+            await alice.hang_up()
+            await phone.expect("BYE")
+    await idle(*pool.proxies)
+
+
+async def test_a_browser_is_cut_off(pool: Pool, open_phone: Open) -> None:
+    """Its tab is closed within a call: once media has been silent for the time-out, the call ends at the other side."""
+    async with echo() as phone, contextlib.AsyncExitStack() as tab:
+        alice = await tab.enter_async_context(open_phone("alice"))
+        await alice.register()
+        await alice.call(f"sip:echo@{ALIAS}", video=True)
+        await heard(alice)
+        await tab.aclose()
+        await phone.expect("BYE")
+    await idle(*pool.proxies)

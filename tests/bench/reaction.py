@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -48,7 +49,8 @@ CHANGES_PER_SECOND = {100: 20.0, 1000: 50.0}
 MEGABYTE = 1e6
 SETTLE_SECONDS = 240.0
 # The operator's own count of its writes for pools; it renews its Lease whether there are pools or not.
-WRITES = re.compile(r"""^switchboard_api_writes_total\{(?![^}]*kind="Lease")[^}]*\} (\S+)$""", re.MULTILINE)
+QUIET_SECONDS = 11.0  # longer than any interval between two writes
+WRITES = re.compile(r"""^switchboard_api_writes_total\{(?![^}]*kind="Lease")([^}]*)\} (\S+)$""", re.MULTILINE)
 
 
 def measure(context: Context) -> Iterator[Row]:
@@ -148,6 +150,7 @@ def _simulated(context: Context, grown: Grown, simulators: Simulators, size: int
     seconds = 5.0 if context.quick else 20.0
     context.say(f"reaction: {size} proxies ready; measuring for {2 * seconds:g} s")
     operator = Operator()
+    operator.settle()
     idle = operator.over(seconds, simulators)
     with _observing_at(grown.run, grown.network) as observer:
         simulators.start_changing()
@@ -272,6 +275,7 @@ class Spent(msgspec.Struct, frozen=True):
     operator_cores: float
     operator_megabytes: float
     api_writes_per_second: float
+    api_writes: Mapping[str, int]  # by the metric's labels
     simulator_cores: float
 
 
@@ -285,13 +289,25 @@ class Operator:
         self.pid = pool.main_process(product.NAMESPACE, self.pod, "operator")
         self._address = product.kubectl("get", "pod", *where, self.pod, "-o", "jsonpath={.status.podIP}")
 
-    def writes(self) -> float:
+    def writes(self) -> Counter[str]:
         with urllib.request.urlopen(f"http://{self._address}:8080/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        return sum(float(value) for value in WRITES.findall(text))
+        return Counter({labels: round(float(value)) for labels, value in WRITES.findall(text)})
+
+    def settle(self) -> None:
+        """Waits until what the pool's growth had written has been written: nothing for QUIET_SECONDS."""
+        last, since = self.writes(), time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal last, since
+            if (now := self.writes()) != last:
+                last, since = now, time.monotonic()
+            return time.monotonic() - since > QUIET_SECONDS
+
+        wait_for(quiet, SETTLE_SECONDS, "the operator to write nothing", every_seconds=0.5)
 
     def over(self, seconds: float, simulators: Simulators) -> Spent:
-        def read() -> tuple[float, float, float, float]:
+        def read() -> tuple[float, float, Counter[str], float]:
             return time.monotonic(), procs.cpu_seconds(self.pid), self.writes(), simulators.cpu_seconds()
 
         at, cpu, writes, simulated = read()
@@ -301,7 +317,8 @@ class Operator:
         return Spent(
             operator_cores=(cpu_later - cpu) / took,
             operator_megabytes=procs.resident_bytes(self.pid) / MEGABYTE,
-            api_writes_per_second=(writes_later - writes) / took,
+            api_writes_per_second=(writes_later - writes).total() / took,
+            api_writes=writes_later - writes,
             simulator_cores=(simulated_later - simulated) / took,
         )
 
@@ -330,10 +347,16 @@ def _operator_rows(size: int, idle: Spent, busy: Spent) -> Iterator[Row]:
         what=f"operator's API writes, {size} proxies, loads changing",
         goal=Goal(1.0, "/s"),
         value=busy.api_writes_per_second,
+        note=_told(busy.api_writes),
     )
     yield Row(
         group="reaction",
         what=f"operator's API writes, {size} proxies, nothing changing",
         goal=Goal(0.0, "/s"),
         value=idle.api_writes_per_second,
+        note=_told(idle.api_writes),
     )
+
+
+def _told(writes: Mapping[str, int]) -> str:
+    return "; ".join(f"{count} of {labels}" for labels, count in writes.items())

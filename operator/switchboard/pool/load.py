@@ -18,7 +18,7 @@ from switchboard.pool.workload import moved
 State = Literal["ready", "saturated", "stale", "draining", "mediaDown", "unready"]
 
 KEY = "load.json"
-MIN_INTERVAL_SECONDS = 1.0
+MIN_INTERVAL_SECONDS = 1.25  # with the status every 10 s, a pool makes no more than one write a second
 INTERVAL_SECONDS_PER_PROXY = 0.01  # 10 s at 1000 proxies
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 
 from e2e import product
-from tests.bench import bursts, cost, handover, reaction, report
+from tests.bench import bursts, cost, handover, reaction, report, serving
 from tests.bench.context import Context
 from tests.bench.rows import Goal, Row
 from tests.tools.proxies import rootfs
@@ -30,14 +30,16 @@ GROUPS: dict[str, Callable[[Context], Iterator[Row]]] = {
     "reaction": reaction.measure,
     "kill": handover.measure_kill,
     "change": handover.measure_change,
+    "serve": serving.measure,
 }
 WITHOUT_CLUSTER = {"cost"}
+LOG_COLUMNS = 200  # of a table that goes to a file
 RESULT = pathlib.Path(__file__).parents[2] / "build" / "bench.json"
 
 
 def main() -> int:
     options = _parse()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
     work = pathlib.Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # short, for UNIX socket paths
     started = time.monotonic()
 

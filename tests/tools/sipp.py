@@ -96,7 +96,7 @@ class Sipp:
     """One running SIPp; a context manager that stops it."""
 
     def __init__(
-        self, scenario: Path, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = (), **values: int
+        self, scenario: Path, directory: Path, arguments: Sequence[str], prefix: Sequence[str] = (), **values: int | str
     ) -> None:
         if shutil.which("sipp") is None:
             raise SippError("sipp is missing: apt-get install sip-tester")

@@ -9,16 +9,20 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 CLUSTER := $(PYTHON) -m e2e.embedded
 IMAGES := --images build/images.json
+BESIDE :=      # set: targets run side by side, and each line says whose it is
+LABELLED = $(if $(strip $(BESIDE)),2>&1 | sed --unbuffered 's/^/$@: /')
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip cluster e2e bench fuzz up down enter clean packages tools helm image images asterisk clients
+.PHONY: help demo test lint unit sip networks embedded cluster claims e2e bench fuzz up down enter clean packages tools helm image images asterisk clients
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: tools image  ## a real Kubernetes API, the operator, a pool, SIP calls; about a minute when built
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m e2e.demo
 
-test: lint unit sip cluster  ## all tests, with real parts
+# The tests with real parts wait for clocks more than for a processor: two at a time.
+test: lint unit  ## all tests, with real parts
+	@$(MAKE) --no-print-directory --jobs=2 BESIDE=1 cluster sip claims embedded networks
 
 lint: .venv/ready  ## ruff, mypy --strict, import-linter
 	@scripts/lint
@@ -26,16 +30,29 @@ lint: .venv/ready  ## ruff, mypy --strict, import-linter
 unit: tools helm  ## pure code, property tests; pool, resources and link covered to the last branch
 	@scripts/unit
 
-sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine and SIPp on loopback, and behind NAT
-	@$(PYTEST) tests/sip tests/agent
-	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc $(PYTEST) tests/networks
+sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine and SIPp on loopback
+	@$(PYTEST) -o cache_dir=.pytest_cache/$@ tests/sip tests/agent $(LABELLED)
 
-# These run real processes against real clocks. On a machine that stalls for seconds one of hundreds may miss its deadline;
-# what failed is run once more, in fresh processes, and must pass then.
-cluster: tools helm image asterisk  ## the operator on a real Kubernetes API, and one test per claim
-	@export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
-	$(CLUSTER) run $(IMAGES) -- $(PYTEST) tests/embedded tests/cluster tests/claims || \
-	  $(CLUSTER) run $(IMAGES) -- $(PYTEST) --last-failed --last-failed-no-failures=none tests/embedded tests/cluster tests/claims
+networks: .venv/ready packages image  ## clients and proxies in networks of their own, behind NAT
+	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
+	  $(PYTEST) -o cache_dir=.pytest_cache/$@ tests/networks $(LABELLED)
+
+embedded: tools image  ## the cluster that the tests run in, itself
+	@$(IN_CLUSTER)
+
+cluster: tools helm image asterisk  ## the operator on a real Kubernetes API
+	@$(IN_CLUSTER)
+
+claims: tools image asterisk clients  ## one test per claim
+	@$(IN_CLUSTER)
+
+# Runs tests/<target>. Real processes against real clocks: on a machine that stalls for seconds one of hundreds may miss its
+# deadline; what failed is run once more, in fresh processes, and must pass then.
+define IN_CLUSTER
+{ export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
+  tests() { $(CLUSTER) run $(IMAGES) -- $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/$@; }; \
+  tests || tests --last-failed --last-failed-no-failures=none; } $(LABELLED)
+endef
 
 bench: tools image  ## the goals, measured
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m tests.bench

@@ -126,3 +126,16 @@ async def test_a_browser_is_cut_off(pool: Pool, open_phone: Open) -> None:
         await tab.aclose()
         await phone.expect("BYE")
     await idle(*pool.proxies)
+
+
+async def test_browsers_call_each_other(pool: Pool, open_phone: Open) -> None:
+    """Both register at the pool, and each has the other's voice and video; one hangs up."""
+    pool.set(registrar=1, expires=120, learned=1)
+    async with open_phone("alice") as alice, open_phone("bob") as bob:
+        await alice.register()
+        await bob.register()
+        await asyncio.gather(alice.call(f"sip:bob@{ALIAS}", video=True), bob.answer(video=True))
+        await asyncio.gather(heard(alice), heard(bob))
+        await bob.hang_up()
+        await alice.ended()
+    await idle(*pool.proxies)

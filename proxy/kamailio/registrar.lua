@@ -79,7 +79,9 @@ local function send(peer, method, to, call_id, cseq, lines, note)
   KSR.pv.seti("$uac_req(evroute)", note and 1 or 0)
   pvset("$uac_req(evparam)", note or "")
   KSR.uac.uac_req_send()
-  KSR.pv.seti("$uac_req(evroute)", 0)
+  -- A process keeps these: its next request of its own (OPTIONS to a target) must not have this one's Call-ID and headers.
+  KSR.pv.unset("$uac_req(all)")
+  KSR.pv.seti("$uac_req(cseqno)", 0)
 end
 
 -- The peers' addresses, as in a URI.

@@ -222,6 +222,17 @@ async def test_alone(pool: Pool) -> None:
         await until(lambda proxy=proxy: proxy.control.number("ctl", "learned") == 1, f"{proxy.name} goes on", within=10)
 
 
+async def test_health_checks_are_left_alone(pool: Pool, pbx: Phone) -> None:
+    """The process that asks peers also checks the targets: each OPTIONS has a Call-ID of its own, and no token."""
+    pool.primary.set(learned=0, learn=1)
+    await until(lambda: pool.primary.control.number("ctl", "learned") == 1, "it has asked")
+    pool.primary.set(period=1)
+    await until(lambda: len(pbx.requests("OPTIONS")) >= 2, "two checks")
+    checks = [packet.message for packet in pbx.requests("OPTIONS")]
+    assert len({check.call_id for check in checks}) == len(checks)
+    assert [check.having("X-VP-") for check in checks] == [()] * len(checks)
+
+
 async def test_only_proxies_are_believed(pool: Pool, alice: Phone) -> None:
     """What a client or a stranger sends like a peer's copy is taken for what it is."""
     forged = ("X-VP-Token", f"{pool.primary.id}.10.l1x1." + "0" * 32)

@@ -119,6 +119,17 @@ def test_smallest_pool_gets_the_documented_defaults(pool: dict[str, Any]) -> Non
         },
         "media": {"enabled": True, "ports": "20000-24999", "timeout": "60s"},
         "registrar": {"enabled": False, "maxExpires": "1h"},
+        "protection": {
+            "userAgents": [
+                "friendly-scanner",
+                "sipvicious",
+                "sip-scan",
+                "sipcli",
+                "sundayddr",
+                "sipptk",
+                "vaxsipuseragent",
+            ]
+        },
         "drain": {"timeout": "1h"},
         "healthChecks": {"period": "10s", "threshold": 2},
     }

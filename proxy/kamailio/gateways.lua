@@ -26,6 +26,7 @@ local function read(text)
     known = given.known or "network",
     prefixes = list(given.prefixes),
     register = given.register ~= "0",
+    priority = given.priority == "1",
     video = given.video ~= "0",
     calls = tonumber(given.calls),
     rate = tonumber(given.rate),
@@ -130,6 +131,19 @@ function vp_gateway_rights(name, method)
     end
   end
   pvset("$var(refused)", refused)
+  return 1
+end
+
+-- Whether the call is urgent by its Resource-Priority, which counts where the gateway has the right to give one: $var(urgent).
+-- A namespace stands for all of its values.
+function vp_priority(name, header)
+  local gateway, urgent = M.of(name), false
+  for value in string.gmatch(gateway and gateway.priority and string.lower(header) or "", "[%w.-]+") do
+    for wanted in string.gmatch(get("ctl", "priorities") or "", "%S+") do
+      urgent = urgent or value == wanted or string.match(value, "^([%w-]+)%.") == wanted
+    end
+  end
+  KSR.pv.seti("$var(urgent)", urgent and 1 or 0)
   return 1
 end
 

@@ -63,9 +63,11 @@ function M.refresh()
   if not mv then rows, by_id, total_weight, members_version = {}, {}, 0, -1 return end
   if mv ~= members_version then read_members(mv, tonumber(mc)) members_version = mv end
   local i = 0
-  for room, received, closed in string.gmatch(blob("l" .. lv, tonumber(lc)), "(%d+)|(%d+)|(%d+)\n") do
+  for room, received, closed, spare in string.gmatch(blob("l" .. lv, tonumber(lc)), "(%d+)|(%d+)|(%d+)|(%d+)\n") do
     i = i + 1
-    if rows[i] then credits.update(rows[i], tonumber(room), tonumber(received), tonumber(closed)) end
+    if rows[i] then
+      rows[i].spare = tonumber(spare) credits.update(rows[i], tonumber(room), tonumber(received), tonumber(closed))
+    end
   end
   for rest = i + 1, #rows do credits.update(rows[rest], 0, 0, 0) end
   cursor, order = 1, nil
@@ -147,6 +149,15 @@ function M.choose(tick, visited)
   if not seeded then seeded = true math.randomseed(pvget("$pp") * 7919 + os.time()) end
   local policy = policies[get("ctl", "policy")] or first
   return policy(tick, visited), policy == first
+end
+
+-- For an urgent call that finds no room: the proxy with the most capacity left. Admission decides.
+function M.most_spare(visited)
+  local best
+  for _, row in ipairs(rows) do
+    if not M.excluded(row, visited) and (row.spare or 0) > (best and best.spare or 0) then best = row end
+  end
+  return best
 end
 
 function M.rows() return rows end

@@ -96,6 +96,11 @@ function vp_try()
   routing.refresh()
   pvset("$avp(pick)", "")
   local visited, rows = visited_so_far(), routing.rows()
+  if pvget("$avp(urgent)") == 1 then
+    local row = routing.most_spare(visited .. ":" .. tokens.own_id() .. ":")
+    if row then picked(row, "t", get("ctl", "tick") or 0) end
+    return 1
+  end
   for step = 1, #rows do
     local row = rows[(try_from + step - 1) % #rows + 1]
     if row.id ~= tokens.own_id() and not routing.excluded(row, visited) then
@@ -153,6 +158,7 @@ function vp_state()
   flag("asking", get("ctl", "asked") ~= get("ctl", "prev"))
   pvset("$var(mode)", get("ctl", "mode"))
   pvset("$var(realm)", get("ctl", "realm") or "")
+  flag("urgency", pvget("$shtcn(urgent=>~~.*)") > 0 or (get("ctl", "priorities") or "") ~= "")
   pv.seti("$var(rate)", get("ctl", "rate"))
   pvset("$var(agents)", get("ctl", "agents"))
   pvset("$var(phone)", "")

@@ -34,7 +34,7 @@ class Primary:
         proxy.admit(10**6)
         proxy.set(mode=mode, policy="first", tick=TICK, media=1, hops=5)
         members = self._chunks("m1", [f"{row.id}|{row.uri}|{row.advertise}|{row.weight}" for row in rows])
-        levels = self._chunks("l1", [f"{row.room}|{row.received}|{row.closed}" for row in rows])
+        levels = self._chunks("l1", [f"{row.room}|{row.received}|{row.closed}|{row.spare}" for row in rows])
         proxy.control.set("rt", "i1", f"1:{members}:1:{levels}")
         proxy.control.set("rt", "ver", 1)
         proxy.set(role="primary", ready=1)

@@ -218,6 +218,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.expose.ipFamilies", ["IPv4", "IPv4"], "spec.expose.ipFamilies[1]", "Duplicate value"),
     ("spec.expose.ipFamilies", ["IPv4", "IPv6"], "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
     ("spec.expose.ipFamilyPolicy", "RequireDualStack", "spec.expose.ipFamilyPolicy", "must be SingleStack with one"),
+    ("spec.urgent", {"numbers": ["1 1 2"]}, "spec.urgent.numbers[0]", "such as 112"),
+    ("spec.urgent", {"priorities": ["a.b.c"]}, "spec.urgent.priorities[0]", "such as esnet or wps.0"),
     ("spec.protection", {"requestsPerSecond": 0}, "spec.protection.requestsPerSecond", "greater than or equal to 1"),
     ("spec.protection", {"userAgents": ["a|b"]}, "spec.protection.userAgents[0]", "such as friendly-scanner"),
     ("spec.hep", {"collector": "heplify"}, "spec.hep.collector", "must be host:port"),

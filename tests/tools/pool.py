@@ -22,7 +22,7 @@ TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("cert", "peer", "alias", "gw", "route", "gwuse", "origin", "ha1", "learn")
+TABLES_OF_SETTINGS = ("cert", "peer", "alias", "gw", "route", "gwuse", "origin", "urgent", "ha1", "learn")
 MEMORIES = (
     "sus",
     "bad",
@@ -140,6 +140,7 @@ class Pool:
             agents="",
             registrar=0,
             learn=0,
+            priorities="",
         )
         proxy.set(period=0, threshold=2)
         proxy.set(role="primary" if proxy is self.primary else "member", primary=self.primary.uri)

@@ -57,6 +57,7 @@ class Row:
     received: int = 0
     closed: int = 0
     weight: int = 20
+    spare: int = 0
 
 
 class Program:
@@ -253,19 +254,18 @@ class Proxy:
 
     def admit(self, places: int) -> None:
         """Room for that many calls at once."""
-        self.set(ceiling=places, places=places)
+        self.set(ceiling=places, places=places, full=places, capacity=places)
 
-    def row(self, room: int, *, weight: int = 20, closed: int = 0) -> Row:
-        return Row(
-            self.id, self.uri, f"{self._environment['ADVERTISE']}:{SIP_PORT}", room, closed=closed, weight=weight
-        )
+    def row(self, room: int, *, weight: int = 20, closed: int = 0, spare: int = 0) -> Row:
+        advertise = f"{self._environment['ADVERTISE']}:{SIP_PORT}"
+        return Row(self.id, self.uri, advertise, room, closed=closed, weight=weight, spare=spare)
 
     def table(self, rows: Sequence[Row]) -> None:
         """Puts a routing table in effect."""
         self._version += 1
         version = self._version
         members = "".join(f"{row.id}|{row.uri}|{row.advertise}|{row.weight}\n" for row in rows)
-        levels = "".join(f"{row.room}|{row.received}|{row.closed}\n" for row in rows)
+        levels = "".join(f"{row.room}|{row.received}|{row.closed}|{row.spare}\n" for row in rows)
         self.control.set("rt", f"m{version}.0", members)
         self.control.set("rt", f"l{version}.0", levels)
         self.control.set("rt", f"i{version}", f"{version}:1:{version}:1")

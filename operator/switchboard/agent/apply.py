@@ -31,9 +31,12 @@ _log = logging.getLogger(__name__)
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """Kamailio's own limit: it admits a call while its count is below `ceiling`, and none without media."""
+    """Kamailio's own limits: it admits a call while its count is below `ceiling`, an urgent one while it is below
+    `full`, and none without media.
+    """
 
     ceiling: int
+    full: int
     media_ok: bool
 
 
@@ -125,7 +128,8 @@ class Applier:
     async def admit(self, admission: Admission) -> None:
         """Bring a new ceiling into effect."""
         if admission != self._admitted:
-            await self._kamailio.set({("ctl", "ceiling"): admission.ceiling, ("ctl", "media"): int(admission.media_ok)})
+            limits: dict[Key, Value] = {("ctl", "ceiling"): admission.ceiling, ("ctl", "full"): admission.full}
+            await self._kamailio.set({**limits, ("ctl", "media"): int(admission.media_ok)})
             self._admitted = admission
 
     async def open_if_ready(self) -> None:

@@ -64,7 +64,7 @@ def _member(row: Row) -> str:
 
 
 def _level(row: Row) -> str:
-    return f"{row.room}|{row.received}|{row.closed}\n"
+    return f"{row.room}|{row.received}|{row.closed}|{row.spare}\n"
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[str]:

@@ -43,6 +43,7 @@ def _limits(gateway: Gateway) -> dict[str, str]:
         "known": ("both" if gateway.networks else "certificate") if gateway.certificate_names else "",
         "prefixes": ",".join(rights.prefixes),
         "register": "" if rights.register else "0",
+        "priority": "1" if rights.priority else "",
         "video": "" if rights.video else "0",
         "calls": str(rights.max_calls or ""),
         "rate": str(rights.max_calls_per_second or ""),

@@ -152,6 +152,7 @@ class Reporter:
             tick=sample.tick,
             reason=reason,
             room=sample.room,
+            spare=sample.spare,
             calls=sample.usage.in_use,
             media_sessions=sample.usage.media_sessions,
             cpu_cores=round(sample.usage.cpu_cores, 4),

@@ -21,7 +21,7 @@ from switchboard.agent.rtpengine import Rtpengine
 from switchboard.link.messages import Settings
 from switchboard.pool import workload
 from switchboard.pool.spec import Capacity
-from switchboard.pool.workload import CallCost, Usage, expected_cost
+from switchboard.pool.workload import FULL, CallCost, Usage, expected_cost
 
 SAMPLE_SECONDS: Final = 0.05
 YOUNG_SECONDS: Final = 1.2  # CPU and bandwidth are averages over a second, of readings up to 0.1 s old
@@ -40,6 +40,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     received: ByTick
     room: int
+    spare: int = 0  # for urgent calls: up to full capacity
     workload: float
     media_ok: bool
 
@@ -77,10 +78,11 @@ class Sampler:
         await self._read_slow(now, settings)
         self.usage = self._usage(now, int(calls or 0), int(admitted or 0))
         if settings is None:
-            room, load = 0, 0.0
+            room, spare, load = 0, 0, 0.0
         else:
             self._learn(self.usage, settings.capacity, now)
             room = workload.room(self.usage, settings.capacity, settings.threshold, self._cost)
+            spare = workload.room(self.usage, settings.capacity, FULL, self._cost)
             load = workload.workload(self.usage, settings.capacity)
         self._at = now
         return Sample(
@@ -90,6 +92,7 @@ class Sampler:
             usage=self.usage,
             received={one: dict(counts) for one, counts in self.counts.received.items()},
             room=room if self.media_ok else 0,
+            spare=spare if self.media_ok else 0,
             workload=load,
             media_ok=self.media_ok,
         )
@@ -100,7 +103,8 @@ class Sampler:
             return None
         self._follow_capacity(settings.capacity)
         ceiling = workload.ceiling(self.usage, settings.capacity, settings.threshold, self._cost)
-        return Admission(ceiling, self.media_ok)
+        full = workload.ceiling(self.usage, settings.capacity, FULL, self._cost)
+        return Admission(ceiling, full, self.media_ok)
 
     def _usage(self, now: float, calls: int, admitted: int) -> Usage:
         rtpengine = self._rtpengine

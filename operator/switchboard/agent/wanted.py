@@ -135,6 +135,10 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "origins"), len(settings.client_origins)
     for origin in settings.client_origins:
         yield ("origin", origin), 1
+    yield ("ctl", "capacity"), settings.capacity.calls
+    yield ("ctl", "priorities"), " ".join(settings.urgent.priorities)
+    for number in settings.urgent.numbers:
+        yield ("urgent", number), 1
     protection = settings.protection
     yield ("ctl", "rate"), protection.requests_per_second or 0
     yield ("ctl", "agents"), "|".join(protection.user_agents).lower()

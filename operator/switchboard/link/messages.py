@@ -24,6 +24,7 @@ from switchboard.pool.spec import (
     Registrar,
     Route,
     Sharing,
+    Urgent,
 )
 from switchboard.pool.table import GatewayCalls, Reading, Row, Version
 
@@ -69,6 +70,7 @@ class Report(Message, frozen=True, tag="report"):
     cpu_cores: float
     bandwidth_bits_per_second: int
     workload: float  # highest share of capacity, 1.0 is 100 %
+    spare: int = 0  # urgent calls that it would admit, up to full capacity
     media_ok: bool = True  # False: rtpengine does not answer, take the proxy out of the table
     received: dict[str, dict[int, int]] = {}
     assigned: dict[str, dict[int, int]] = {}
@@ -95,6 +97,7 @@ class Report(Message, frozen=True, tag="report"):
             seq=self.seq,
             tick=self.tick,
             room=self.room,
+            spare=self.spare,
             calls=self.calls,
             workload=self.workload,
             sampled_at=now,
@@ -137,6 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     gateways: tuple[Gateway, ...] = ()
     routes: tuple[Route, ...] = ()
     health_checks: HealthChecks = HealthChecks()
+    urgent: Urgent = Urgent()
     protection: Protection = Protection()
     aliases: tuple[str, ...] = ()  # host names and addresses of the pool's Service: "us" in a Route or Request-URI
 

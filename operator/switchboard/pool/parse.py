@@ -44,6 +44,7 @@ from switchboard.pool.spec import (
     ServiceType,
     Sharing,
     Transport,
+    Urgent,
 )
 
 
@@ -81,6 +82,7 @@ def _spec(spec: Fields) -> PoolSpec:
         routes=tuple(_route(one) for one in spec.objects("routes")),
         gateways=tuple(_gateway(one) for one in spec.objects("gateways")),
         health_checks=_health_checks(spec.inside("healthChecks")),
+        urgent=_urgent(spec.inside("urgent")),
         protection=_protection(spec.inside("protection")),
         target_tls_secret=spec.inside("targetTLS").read("secretName", q.text, ""),
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
@@ -193,6 +195,13 @@ def _health_checks(checks: Fields) -> HealthChecks:
     )
 
 
+def _urgent(urgent: Fields) -> Urgent:
+    return Urgent(
+        numbers=urgent.each("numbers", q.number_prefix, ""),
+        priorities=urgent.each("priorities", q.resource_priority, ""),
+    )
+
+
 def _protection(protection: Fields) -> Protection:
     return Protection(
         requests_per_second=protection.read("requestsPerSecond", q.positive, None),
@@ -220,6 +229,7 @@ def _rights(rights: Fields) -> Rights:
     return Rights(
         prefixes=rights.each("prefixes", q.number_prefix, ""),
         register=rights.read("register", q.flag, fallback=True),
+        priority=rights.read("priority", q.flag, fallback=False),
         video=rights.read("video", q.flag, fallback=True),
         max_calls=rights.read("maxCalls", q.positive, None),
         max_calls_per_second=rights.read("maxCallsPerSecond", q.positive, None),

@@ -32,6 +32,7 @@ _NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
 _DIGITS = re.compile(r"[0-9*#]*")
 _USER_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]*")
+_RESOURCE_PRIORITY = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)?")
 _CODEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SIP_URI = re.compile(rf"sip:(?:[A-Za-z0-9+*#._-]+@)?{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:;transport=(?:udp|tcp|tls))?")
 
@@ -195,6 +196,11 @@ def digits(text: object) -> str:
 def codec(text: object) -> str:
     """A codec's name, as SDP has it."""
     return _matching(_CODEC, text, "a codec's name in SDP, such as PCMA or telephone-event")
+
+
+def resource_priority(text: object) -> str:
+    """A namespace of RFC 4412, or one of its values; in lower case, as they are compared."""
+    return _matching(_RESOURCE_PRIORITY, text, "a namespace of RFC 4412, or a value, such as esnet or wps.0").lower()
 
 
 def user_agents(values: object) -> tuple[str, ...]:

@@ -152,9 +152,19 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
 
     prefixes: tuple[str, ...] = ()  # of the numbers it may call, as the pool writes them; none: any
     register: bool = True
+    priority: bool = False  # its Resource-Priority counts
     video: bool = True  # in both directions
     max_calls: int | None = None  # at a time, in the whole pool
     max_calls_per_second: int | None = None
+
+
+class Urgent(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that may use the room above the threshold, up to full capacity: to these users (and to `urn:service:sos`),
+    and with these values of Resource-Priority (RFC 4412), where a gateway has the right to give one.
+    """
+
+    numbers: tuple[str, ...] = ()
+    priorities: tuple[str, ...] = ()  # namespaces, such as esnet, or single values, such as wps.0
 
 
 class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +246,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     health_checks: HealthChecks = HealthChecks()
+    urgent: Urgent = Urgent()
     protection: Protection = Protection()
     target_tls_secret: str = ""  # with the CA of targets' certificates and what proxies show; "": none over TLS
     hep_collector: str = ""  # host:port that gets a copy of every SIP message; "": none

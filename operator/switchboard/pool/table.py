@@ -33,6 +33,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     received: int  # of this assigner, in live ticks (after `closed`)
     closed: int  # the newest closed tick; 0 when none is
     weight: int  # free share of its places in steps of 5 %, 1 to 20, for policy weighted
+    spare: int = 0  # urgent calls that it would admit beyond the threshold
 
 
 class GatewayCalls(msgspec.Struct, frozen=True):
@@ -52,6 +53,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     workload: float
     sampled_at: float  # when it arrived, on the reader's monotonic clock
+    spare: int = 0  # urgent calls that it would admit, up to full capacity
     media_sessions: int = 0
     cpu_cores: float = 0.0
     bandwidth_bits_per_second: float = 0.0
@@ -149,6 +151,7 @@ def row(proxy: Proxy, reading: Reading, assigner: str, *, places: int, predecess
         received=received_live(reading.received, assigner, closed_tick),
         closed=closed_tick,
         weight=max(1, min(WEIGHT_STEPS, -(-room * WEIGHT_STEPS // places))),
+        spare=reading.spare,
     )
 
 

@@ -18,6 +18,7 @@ from switchboard.pool.spec import Capacity, Sharing
 
 Cause = Literal["period", "change", "threshold"]
 
+FULL = 1.0  # the threshold of urgent calls
 LEARN_SECONDS = 10.0  # a measured cost follows the truth with this time constant
 LEARN_MIN_CALLS = 5  # with fewer settled calls, what the processes need when idle would be taken for the calls' cost
 DENSE_BELOW = 0.2  # of the places: with less room than this, reports come more often

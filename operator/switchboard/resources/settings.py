@@ -25,6 +25,7 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         gateways=spec.gateways,
         routes=spec.routes,
         health_checks=spec.health_checks,
+        urgent=spec.urgent,
         protection=spec.protection,
         aliases=(*names.aliases(pool), *addresses),
     )

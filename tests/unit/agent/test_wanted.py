@@ -4,7 +4,7 @@ import pytest
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, Settings, Table, Tick
-from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, Media, Route, Sharing
+from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, Media, Route, Sharing, Urgent
 from switchboard.pool.table import Row
 
 SETTINGS = Settings(
@@ -20,6 +20,7 @@ SETTINGS = Settings(
         Gateway(name="office", kind="voip", networks=("192.0.2.7/32",)),
     ),
     routes=(Route(name="pbx", prefix="", targets=("sip:192.0.2.1:5060", "sip:192.0.2.2:5060")),),
+    urgent=Urgent(numbers=("112",), priorities=("esnet",)),
     aliases=("edge.voice.svc", "192.0.2.100"),
 )
 PEERS = (Peer(name="edge-b", address="198.18.0.2"),)
@@ -108,6 +109,9 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "hops"): 4,
         ("ctl", "status"): 480,
         ("ctl", "retry"): 2,
+        ("ctl", "capacity"): 500,
+        ("ctl", "priorities"): "esnet",
+        ("urgent", "112"): 1,
         ("ctl", "rate"): 0,
         ("ctl", "agents"): "friendly-scanner|sipvicious|sip-scan|sipcli|sundayddr|sipptk|vaxsipuseragent",
         ("ctl", "origins"): 1,

@@ -82,6 +82,7 @@ def test_every_field_is_read() -> None:
             }
         ],
         healthChecks={"period": "1m", "threshold": 3},
+        urgent={"numbers": ["112"], "priorities": ["ESNet", "wps.0"]},
         protection={"requestsPerSecond": 50, "userAgents": ["sipsak"]},
         hep={"collector": "heplify.voice.svc:9060"},
         drain={"timeout": "2h"},
@@ -137,6 +138,7 @@ def test_every_field_is_read() -> None:
             ),
         ),
         health_checks=s.HealthChecks(period_seconds=60, threshold=3),
+        urgent=s.Urgent(numbers=("112",), priorities=("esnet", "wps.0")),
         protection=s.Protection(requests_per_second=50, user_agents=("sipsak",)),
         hep_collector="heplify.voice.svc:9060",
         drain_timeout_seconds=7200,
@@ -183,6 +185,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"expose": {"advertise": "sip.example.com"}}, "InvalidField", "spec.expose.advertise is 'sip.example.com'"),
     ({"expose": {"ipFamilies": ["IPv5"]}}, "InvalidField", "must be one of IPv4, IPv6"),
+    ({"urgent": {"priorities": ["a.b.c"]}}, "InvalidField", "must be a namespace of RFC 4412"),
     ({"protection": {"requestsPerSecond": 0}}, "InvalidField", "requestsPerSecond is 0: must be above zero"),
     ({"protection": {"userAgents": "sipsak"}}, "InvalidField", "userAgents is 'sipsak': must be a list"),
     ({"protection": {"userAgents": ["a|b"]}}, "InvalidField", "must be part of a User-Agent"),

@@ -83,6 +83,21 @@ def test_ceiling_and_room_say_the_same(calls: int, media: int, cpu: float, bandw
     assert admitted == w.room(usage, ALL, 0.8, COST)
 
 
+@given(
+    calls=st.integers(0, 200),
+    media=st.integers(0, 200),
+    cpu=st.floats(0, 3),
+    young=st.integers(0, 50),
+    percent=st.integers(1, 100),
+)
+def test_urgent_calls_have_full_capacity(calls: int, media: int, cpu: float, young: int, percent: int) -> None:
+    """Whatever the threshold, urgent calls have at least the room of the others, and none beyond the capacity."""
+    usage = w.Usage(calls=calls, media_sessions=media, cpu_cores=cpu, young=young)
+    threshold = percent / 100
+    assert w.ceiling(usage, ALL, threshold, COST) <= w.ceiling(usage, ALL, w.FULL, COST) <= ALL.calls
+    assert w.room(usage, ALL, threshold, COST) <= w.room(usage, ALL, w.FULL, COST) <= max(0, ALL.calls - calls)
+
+
 def test_cost_follows_what_is_measured() -> None:
     """A call's cost is learned from settled calls, smoothed."""
     cost = first = w.expected_cost(ALL)

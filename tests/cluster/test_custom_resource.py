@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from switchboard.pool.parse import parse
-from switchboard.pool.spec import SCANNERS, PoolSpec
+from switchboard.pool.spec import PoolSpec
 from switchboard.resources import (
     accounts,
     certificates,
@@ -132,7 +132,6 @@ def test_smallest_pool_gets_the_documented_defaults(pool: dict[str, Any]) -> Non
         },
         "drain": {"timeout": "1h"},
         "healthChecks": {"period": "10s", "threshold": 2},
-        "protection": {"userAgents": list(SCANNERS)},
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import suppress
 
 import pykube
 import pytest
@@ -17,7 +18,8 @@ CONTROL = ("--namespace", product.NAMESPACE, "deployment/switchboard-operator")
 def kill(pod: pykube.Pod) -> None:
     """SIGKILL to all that runs in the pod but its sandbox; the kubelet starts it again."""
     for process in pods.processes(pod.obj["metadata"]["uid"])[1:]:
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended with the one before it
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.smoke

@@ -20,11 +20,13 @@ def test_two_operators_run_and_one_holds_the_lease(api: pykube.HTTPClient, insta
     )
     assert [pod.ready for pod in found] == [True, True]
     assert len({pod.obj["spec"]["nodeName"] for pod in found}) == 2
-    lease = product.kubectl(
-        *("get", "lease", "switchboard-operator", "--namespace", product.NAMESPACE),
-        "--output=jsonpath={.spec.holderIdentity}",
-    )
-    assert lease.split("_")[0] in {pod.name for pod in found}
+    lease = ("get", "lease", "switchboard-operator", "--namespace", product.NAMESPACE, "--ignore-not-found")
+
+    def acts() -> bool:
+        holder = product.kubectl(*lease, "--output=jsonpath={.spec.holderIdentity}")
+        return holder in {pod.name for pod in found}
+
+    until(acts, "one of them holds the Lease", within=30)
 
 
 def test_a_pool_becomes_ready(pool: Pool) -> None:

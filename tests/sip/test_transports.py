@@ -43,6 +43,21 @@ async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str) -
         assert await call.bye() == 200
 
 
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+async def test_outbound_proxy_by_address(pool: Pool, pbx: Phone, protocol: Protocol) -> None:
+    """So does a client that is given a proxy's own address: it registers and calls, and the Route goes no further."""
+    where = (pool.primary.ip, 5060)
+    route = [("Route", f"<sip:{pool.primary.ip}:5060;lr>")]
+    async with Phone.at(f"{CLIENTS}.8", protocol=protocol) as bob:
+        answer = await (await bob.request("REGISTER", f"sip:{ALIAS}", to=where, headers=route)).final()
+        assert answer.message.status == 200
+        call = await bob.call(f"sip:echo@{ALIAS}", to=where, headers=route)
+        assert call.status == 200
+        assert [r.message.all("Route") for r in (*pbx.requests("REGISTER"), *pbx.requests("INVITE"))] == [[], []]
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
+
+
 @pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE", "PUBLISH"])
 async def test_other_requests(pool: Pool, alice: Phone, pbx: Phone, method: str) -> None:
     """Other requests follow the same choice to the route's target, and cost no credit and no place."""

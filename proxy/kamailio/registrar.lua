@@ -41,6 +41,7 @@ end
 function vp_contacts_elsewhere()
   local own, elsewhere = pvget("$si") .. " " .. pvget("$sp"), 0
   for _, contacts in ipairs(headers("Contact")) do
+    contacts = string.lower(contacts)            -- a scheme may be written SIP: as well
     local uri, more = string.gsub(string.match(contacts, "<%s*([^>]+)>") or contacts, "^sips?:", "")
     local place = string.gsub(uri, "^[^@]*@", "")
     local host, port = string.match(place, "^%[([^%]]+)%]:?(%d*)")

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from tests.tools import message as sip
 from tests.tools.addresses import CLIENTS, PSTN
+from tests.tools.dialog import fresh_tag, via
 from tests.tools.digest import REALM, Challenge, challenges, credentials, ha1
 from tests.tools.message import hop, uri_in
 from tests.tools.pool import ALIAS, Pool, idle
@@ -177,9 +179,36 @@ async def test_gateways_and_registrars_are_not_asked(pool: Pool, alice: Phone, p
         through = await trunk.call(pool.uri)
         assert through.status == 200
         assert await through.bye() == 200
-    call = await pbx.call(alice.uri, to=hop(uri_in(path[0])), headers=[("Route", entry) for entry in path])
+    along = [("Route", entry) for entry in path]
+    call = await pbx.call(alice.uri, to=hop(uri_in(path[0])), headers=along)
     assert call.status == 200
     assert await call.bye() == 200
+    assert (await register(alice, pool.primary, *along, of="mallory")).message.status == 401
+
+
+async def test_options(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """Whoever asks whether the pool is there is told; what is for somebody behind it needs a password like all else."""
+    keeping_alive = await alice.request("OPTIONS", f"sip:{ALIAS}", to=(pool.primary.ip, 5060))
+    assert (await keeping_alive.final()).message.status == 200
+    for_others = await alice.request("OPTIONS", "sip:echo@elsewhere.example.test", to=(pool.primary.ip, 5060))
+    assert (await for_others.final()).message.status == 407
+    assert pbx.log == []
+
+
+async def test_a_keep_alive_is_not_remembered(pool: Pool, alice: Phone) -> None:
+    """OPTIONS of a client behind NAT keeps the flow that it has alive, and makes none: its address may be forged."""
+    ip, port = alice.endpoint.address
+    headers = [
+        ("Via", via(alice.endpoint).replace(f":{port}", ":9")),
+        ("From", f"<{OWN}>;tag={fresh_tag()}"),
+        ("To", f"<sip:{ALIAS}>"),
+        ("Call-ID", fresh_tag()),
+        ("CSeq", "1 OPTIONS"),
+        ("Max-Forwards", "70"),
+    ]
+    asked = await alice.start(sip.request("OPTIONS", f"sip:{ALIAS}", headers), (pool.primary.ip, 5060))
+    assert (await asked.final()).message.status == 200
+    assert f"{ip}:{port}" not in pool.primary.control.dump("flow")
 
 
 async def test_nothing_secret_is_logged(pool: Pool, alice: Phone) -> None:

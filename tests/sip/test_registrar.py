@@ -245,12 +245,15 @@ async def test_only_proxies_are_believed(pool: Pool, alice: Phone) -> None:
         assert info.responses == []
 
 
-async def test_a_contact_that_is_not_its_own(pool: Pool, alice: Phone, pbx: Phone) -> None:
-    """Who registers somebody else's address is called itself: over its own flow."""
+@pytest.mark.parametrize("written", ["<{stolen}>", '"<{own}>" <{stolen}>'])
+@pytest.mark.parametrize("scheme", ["sip", "SIP"])
+async def test_a_contact_that_is_not_its_own(pool: Pool, alice: Phone, pbx: Phone, written: str, scheme: str) -> None:
+    """Who registers somebody else's address is called itself, over its own flow, however it is written."""
     async with Phone.at(f"{CLIENTS}.8", user="bob") as mallory:
-        stolen = f"<sip:00900123@{pbx.endpoint.address[0]}:5060>"
-        assert (await register(mallory, pool.primary, contact=stolen)).status == 200
-        await known(pool, stolen[1:-1])
+        stolen = f"{scheme}:00900123@{pbx.endpoint.address[0]}:5060"
+        contact = written.format(stolen=stolen, own=mallory.uri.replace("sip", scheme))
+        assert (await register(mallory, pool.primary, contact=contact)).status == 200
+        await known(pool, stolen)
         call = await alice.call(f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060))
         assert (call.status, pbx.incoming, len(mallory.incoming)) == (200, [], 1)
 

@@ -67,13 +67,14 @@ def judge(name: str, secret: Object | None, *, verifies: bool) -> Problem | None
     """What is wrong with the Secret, None if nothing; `secret` is None where there is none of that name."""
     if secret is None:
         message = (
-            f"Secret {name} in spec.listen does not exist: create it, or have cert-manager do so; proxies wait for it."
+            f"Secret {name} with a certificate does not exist: create it, or have cert-manager do so; "
+            f"proxies wait for it."
         )
         return Problem("CertificateMissing", message)
     wrong = fault(_files(secret), verifies=verifies)
     if not wrong:
         return None
-    message = f"Secret {name} in spec.listen cannot be used: {wrong}; proxies that run go on with the one before."
+    message = f"Secret {name} with a certificate cannot be used: {wrong}; proxies that run go on with the one before."
     return Problem("CertificateInvalid", message)
 
 

@@ -57,7 +57,7 @@ def test_a_secret_that_cannot_be_used_is_named() -> None:
     assert missing is not None
     assert (missing.reason, missing.message.partition(":")[0]) == (
         "CertificateMissing",
-        "Secret edge-tls in spec.listen does not exist",
+        "Secret edge-tls with a certificate does not exist",
     )
     assert wrong is not None
     assert (wrong.reason, "it has no tls.crt and no tls.key" in wrong.message) == ("CertificateInvalid", True)

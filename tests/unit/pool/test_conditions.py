@@ -115,7 +115,7 @@ def test_reconciling_tells_what_is_still_to_come(pool: c.Observed, status: str, 
     assert told(pool, "Reconciling")[:2] == (status, reason)
 
 
-MISSING = c.Problem("CertificateMissing", "Secret edge-tls in spec.listen does not exist.")
+MISSING = c.Problem("CertificateMissing", "Secret edge-tls with a certificate does not exist.")
 
 
 def test_a_certificate_that_is_missing_is_told() -> None:

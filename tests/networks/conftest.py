@@ -1,6 +1,6 @@
 """A network of the run's own, with hosts in namespaces; a pool of real proxies in the middle of it.
 
-To be run as `make sip` does it, in a fresh user and network namespace: it adds interfaces and routes.
+To be run as `make networks` does it, in a fresh user and network namespace: it adds interfaces and routes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def network() -> None:
     """Nothing of it reaches the machine's own network; 198.18.0.0/15 ends here."""
     links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout)
     if [link["ifname"] for link in links] != ["lo"]:
-        pytest.exit("tests/networks needs a network namespace of its own: run `make sip`")
+        pytest.exit("tests/networks needs a network namespace of its own: run `make networks`")
     make_node()
     add_host("pbx", PBX)
     chain = "{ type nat hook prerouting priority -100; }"

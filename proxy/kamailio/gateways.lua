@@ -186,6 +186,15 @@ function vp_gateway_alone(name)
   return 1
 end
 
+-- A call for a registered client: what vp_targets and vp_next_target leave for others (routes.lua). $var(ends): "<source>,".
+function vp_gateway_to_client()
+  local source = M.source()
+  pvset("$var(ends)", (source or "") .. ",")
+  KSR.pv.seti("$var(through_gateway)", M.of(source) and 1 or 0)
+  KSR.pv.seti("$var(offer_per_branch)", 0)
+  return 1
+end
+
 -- A call of a gateway is in use here: it has arrived.
 function vp_gateway_call(name)
   local at = string.match(pvget("$avp(client)") or "", ";at=([^;]+)")

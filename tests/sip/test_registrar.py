@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from switchboard.pool.spec import Rights
 from tests.tools import answers
 from tests.tools import message as sip
-from tests.tools.addresses import CLIENTS, STRANGERS
+from tests.tools.addresses import CLIENTS, PSTN, STRANGERS
 from tests.tools.dialog import fresh_tag, via
 from tests.tools.digest import REALM, challenges, credentials, ha1
 from tests.tools.message import Message, hop, uri_in
-from tests.tools.pool import ALIAS, Pool, idle
+from tests.tools.pool import ALIAS, TICK, Pool, idle
 from tests.tools.proxies import KEY, Proxy
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
@@ -281,6 +282,24 @@ async def test_authenticated(pool: Pool, alice: Phone) -> None:
         answer = credentials(challenges(asked)[0], "REGISTER", f"sip:{ALIAS}", "secret", user="bob")
         assert (await register(bob, pool.members[0], answer)).status == 200
         await known(pool, bob.uri)
+
+
+async def test_called_by_a_gateway(pool: Pool) -> None:
+    """A gateway's call to a registered client is one of the calls that it may have at a time."""
+    pool.gateway("pstn-1", rights=Rights(max_calls=5))
+    for proxy in pool.proxies:
+        proxy.control.set("gwuse", "pstn-1", "0:7")
+    async with Phone.at(f"{CLIENTS}.8", user="bob") as bob, Phone.at(f"{PSTN}.1") as trunk:
+        await register(bob, pool.primary)
+        await known(pool, bob.uri)
+        call = await trunk.call(f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060))
+        assert (call.status, len(bob.incoming)) == (200, 1)
+        sizes = [proxy.control("dlg.profile_get_size", "gateway", "pstn-1") for proxy in pool.proxies]
+        assert sum(int(size) for size in sizes) == 1
+        arrived = f"pstn-1:{pool.primary.id}:{TICK}"
+        assert sum(proxy.control.number("gwrcv", arrived) for proxy in pool.proxies) == 1
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
 
 
 @pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE"])

@@ -81,7 +81,7 @@ def table_in_kamailio(pod: Pod) -> list[str]:
 
 def rows(count: int, room: int = 7) -> tuple[Row, ...]:
     return tuple(
-        Row(f"far-{n:05d}~0a0b0c0d", f"sip:127.9.9.9:{n}", f"127.9.9.9:{n}", room, 1, 2, 20)
+        Row(f"far-{n:05d}~0a0b0c0d", f"sip:127.9.9.9:{n}", f"127.9.9.9:{n}", room, 1, 2, 20, 5)
         for n in range(1, count + 1)
     )
 
@@ -93,7 +93,7 @@ async def test_tables_of_any_size(pod: Pod, operator: Operator, count: int) -> N
     version = await operator.table(*rows(count))
     assert time.perf_counter() - begin < 1.0
     assert table_in_kamailio(pod) == [
-        f"far-{n:05d}~0a0b0c0d|sip:127.9.9.9:{n}|127.9.9.9:{n}|20 7|1|2" for n in range(1, count + 1)
+        f"far-{n:05d}~0a0b0c0d|sip:127.9.9.9:{n}|127.9.9.9:{n}|20 7|1|2|5" for n in range(1, count + 1)
     ]
     await operator.configure(settings())
     report = await operator.hears(lambda report: report.table == version)
@@ -110,7 +110,7 @@ async def test_a_report_changes_levels_alone(pod: Pod, operator: Operator) -> No
             Table(id=next_id(), pool=POOL.name, version=(1, number), base=(1, number - 1), rows=(changed,))
         )
         assert ack.error is None
-    assert [line.split()[1] for line in table_in_kamailio(pod)] == ["7|1|2"] * 3
+    assert [line.split()[1] for line in table_in_kamailio(pod)] == ["7|1|2|5"] * 3
     last = pod.proxy.control.number("rt", "ver")
     assert last == first + 6
     assert pod.proxy.control.get("rt", f"i{last}").startswith(f"{first}:1:{last}:")

@@ -244,3 +244,17 @@ async def test_place_given_back_after_a_dead_proxy(
     await ending(await alice.dial(pool.uri), pbx)
     assert pool.primary.count("admitted") == 1
     await idle(pool.primary)
+
+
+async def test_copies_of_an_invite_at_once(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """After a stall an INVITE and its repetitions wait together, and workers take one each: one call, one place."""
+    calls = 20
+    pool.table(calls)  # the primary serves them itself
+    for _ in range(calls):
+        call = await alice.dial(pool.uri)
+        for _ in range(3):
+            await alice.endpoint.send(call.transaction.request, call.transaction.to)
+        assert await call.result() == 200
+        assert await call.bye() == 200
+    await idle(pool.primary)
+    assert (pool.primary.count("admitted"), len(pbx.incoming)) == (calls, calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import pytest
 from e2e import product
 from e2e.embedded import faults
 from e2e.embedded.cluster import Cluster
+from e2e.embedded.waiting import wait_for
 from switchboard.control.kube import Object
 from switchboard.control.owned import covers
 from tests.cluster.world import Pool, gone
@@ -119,16 +121,22 @@ async def test_what_nobody_saw_go_comes_back(pool: Pool) -> None:
 
 @contextmanager
 def blind_operators() -> Iterator[None]:
-    """Meanwhile operators stand still; when they go on they find that the API server was away, and no watch is left."""
+    """Meanwhile operators stand still, longer than a Lease lasts; then they find that the API server was away, and no
+    watch is left.
+    """
+    lease = ("lease", "switchboard-operator", "--namespace", product.NAMESPACE)
+    lease_seconds = int(product.kubectl("get", *lease, "--output=jsonpath={.spec.leaseDurationSeconds}"))
     selector = ("--selector=app.kubernetes.io/component=operator", "--output=jsonpath={.items[*].metadata.name}")
     pods = product.kubectl("get", "pods", "--namespace", product.NAMESPACE, *selector).split()
     operators = [Cluster().process(product.NAMESPACE, pod, "operator") for pod in pods]
     for process in operators:
         os.kill(process, signal.SIGSTOP)
+    stopped = time.monotonic()
     try:
         faults.stop("kube-apiserver")
         faults.start("kube-apiserver")
         yield
+        wait_for(lambda: time.monotonic() - stopped > lease_seconds, 2 * lease_seconds, "the Lease to run out")
     finally:
         for process in operators:
             os.kill(process, signal.SIGCONT)

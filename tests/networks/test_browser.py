@@ -14,7 +14,9 @@ from tests.networks.conftest import PBX
 from tests.sip.test_listeners import answering_with, assert_plain
 from tests.sip.test_register import hop_of
 from tests.tools.certificates import Authority
+from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.chromium import chromium
+from tests.tools.clients.counts import heard
 from tests.tools.clients.webphone import WebPhone, site
 from tests.tools.listeners import SECRET
 from tests.tools.message import uri_in
@@ -23,12 +25,10 @@ from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media
 from tests.tools.sip import Phone
-from tests.tools.wait import until
 
 PROXIES = "198.18.4"
-BROWSER = "198.18.143.1"
+BROWSER, SOFT_PHONE = "198.18.143.1", "198.18.144.1"
 SILENCE_SECONDS = 3
-PACKETS = 25
 
 Open = Callable[[str], contextlib.AbstractAsyncContextManager[WebPhone]]
 
@@ -40,6 +40,7 @@ def proxies(network: None) -> Iterator[Sequence[Proxy]]:
     for number in (1, 2):
         subprocess.run(["ip", "address", "add", f"{PROXIES}.{number}/32", "dev", "lo"], check=True)
     add_host("browser", BROWSER)
+    add_host("soft", SOFT_PHONE)
     with fleet(2, PROXIES, secrets=secrets, media_timeout_seconds=SILENCE_SECONDS, LISTEN=listen) as started:
         yield started
 
@@ -65,16 +66,6 @@ async def echo() -> AsyncIterator[Phone]:
         async with echo_at(PBX) as media, Phone.at(PBX, 5060, user="echo") as phone:
             phone.script = answering_with(media)
             yield phone
-
-
-async def heard(phone: WebPhone) -> None:
-    """It sends voice and video, and gets some, from now on."""
-    before = await phone.counts()
-
-    async def more() -> bool:
-        return (await phone.counts()).least_since(before) >= PACKETS
-
-    await until(more, "voice and video in both directions")
 
 
 async def test_a_browser_calls(pool: Pool, open_phone: Open) -> None:
@@ -135,6 +126,22 @@ async def test_browsers_call_each_other(pool: Pool, open_phone: Open) -> None:
         await alice.register()
         await bob.register()
         await asyncio.gather(alice.call(f"sip:bob@{ALIAS}", video=True), bob.answer(video=True))
+        await asyncio.gather(heard(alice), heard(bob))
+        await bob.hang_up()
+        await alice.ended()
+    await idle(*pool.proxies)
+
+
+async def test_a_browser_calls_baresip(pool: Pool, open_phone: Open) -> None:
+    """Voice and video between the two, encrypted on the one side and plain on the other; either hangs up."""
+    pool.set(registrar=1, expires=120, learned=1)
+    async with open_phone("alice") as alice, Baresip.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
+        await alice.register()
+        await alice.call(f"sip:bob@{ALIAS}", video=True)
+        await asyncio.gather(heard(alice), heard(bob))
+        await alice.hang_up()
+        await bob.ended()
+        await asyncio.gather(bob.call(f"sip:alice@{ALIAS}"), alice.answer(video=True))
         await asyncio.gather(heard(alice), heard(bob))
         await bob.hang_up()
         await alice.ended()

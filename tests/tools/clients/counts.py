@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
+
+from tests.tools.wait import until
+
+PACKETS = 25
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -21,3 +27,19 @@ class Counts(msgspec.Struct, frozen=True):
             self.video_sent - before.video_sent,
             self.video_received - before.video_received,
         )
+
+
+class Counting(Protocol):
+    """A client in a call."""
+
+    async def counts(self) -> Counts: ...
+
+
+async def heard(client: Counting) -> None:
+    """It sends voice and video, and gets some, from now on."""
+    before = await client.counts()
+
+    async def more() -> bool:
+        return (await client.counts()).least_since(before) >= PACKETS
+
+    await until(more, "voice and video in both directions")

@@ -65,7 +65,7 @@ end
 
 -- Checks the token of a request, if it has one. Leaves
 --   $var(arrival)  "" none, or not believed: a fresh request; else the token's kind, or "loop"
---   $var(direct)   1: it came with a 302's Contact, so the client itself is at the other end
+--   $var(direct)   1: it came with a 302's Contact, so the client itself is at the other end; not believed: it cannot follow
 --   $var(counts)   "<assigner>:<tick>" when it counts as received, else ""
 --   $avp(visited), $avp(client) when believed;  $var(domain) what the client asked for before the 302
 function vp_arrive()
@@ -82,7 +82,11 @@ function vp_arrive()
   end
   local id = M.own_id()
   local seen = ":" .. visited .. ":"
-  if string.find(seen, ":" .. id .. ":", 1, true) then pvset("$var(arrival)", "loop") return 1 end
+  if string.find(seen, ":" .. id .. ":", 1, true) then
+    -- A client itself: it sends what follows our 302 to its outbound proxy, which we are.
+    if direct then pvset("$var(domain)", bound) else pvset("$var(arrival)", "loop") end
+    return 1
+  end
   local unsigned, given = string.match(token or "", "^(.+)%.(%x+)$")
   local assigner, tick, kind, n = string.match(unsigned or "", "^(.+)%.(%d+)%.(%l)(%d+x%d+)$")
   local target = FOR_ALL[kind] or id

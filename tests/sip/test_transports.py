@@ -6,7 +6,8 @@ import pytest
 
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, SERVICE, TARGETS
-from tests.tools.pool import ALIAS, Pool, idle, to
+from tests.tools.message import uri_in
+from tests.tools.pool import ALIAS, Pool, contact, idle, to
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
 
@@ -41,6 +42,25 @@ async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str) -
     if mode == "forward":
         assert pbx.incoming[0].invite.all("Route") == []
         assert await call.bye() == 200
+
+
+@pytest.mark.parametrize("registrar", [0, 1])
+async def test_outbound_proxy_in_mode_redirect(pool: Pool, alice: Phone, pbx: Phone, registrar: int) -> None:
+    """A client that sends what follows a 302 to its outbound proxy again is served by forwarding."""
+    pool.set(mode="redirect", registrar=registrar, expires=120, learned=1)
+    pool.table(0, 5)
+    where, route = (pool.primary.ip, 5060), [("Route", f"<sip:{pool.primary.ip}:5060;lr>")]
+    redirected = await alice.call(f"sip:echo@{ALIAS}", to=where, headers=route, follow=0)
+    call = await alice.call(uri_in(redirected.final.header("Contact")), to=where, headers=route, follow=0)
+    assert call.status == 200
+    assert pbx.incoming[0].packet.source[0] == pool.members[0].ip
+    assert await call.bye() == 200
+    first = await (await alice.request("REGISTER", f"sip:{ALIAS}", to=where, headers=route)).final()
+    again = await alice.request(
+        "REGISTER", contact(first), to=where, headers=route, to_uri=f"sip:alice@{ALIAS}", cseq=2
+    )
+    assert (await again.final()).message.status == 200
+    await idle(*pool.proxies)
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])

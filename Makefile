@@ -31,7 +31,7 @@ unit: tools helm  ## pure code, property tests; pool, resources and link covered
 	@scripts/unit
 
 sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine and SIPp on loopback
-	@$(PYTEST) -o cache_dir=.pytest_cache/$@ tests/sip tests/agent $(LABELLED)
+	@{ tests() { $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/sip tests/agent; }; $(TWICE); } $(LABELLED)
 
 networks: .venv/ready packages image  ## clients and proxies in networks of their own, behind NAT
 	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
@@ -46,12 +46,15 @@ cluster: tools helm image asterisk  ## the operator on a real Kubernetes API
 claims: tools image asterisk clients  ## one test per claim
 	@$(IN_CLUSTER)
 
-# Runs tests/<target>. Real processes against real clocks: on a machine that stalls for seconds one of hundreds may miss its
-# deadline; what failed is run once more, in fresh processes, and must pass then.
+# Real processes against real clocks: on a machine that stalls for seconds one of hundreds may miss its deadline; what failed
+# is run once more, in fresh processes, and must pass then.
+TWICE := tests || tests --last-failed --last-failed-no-failures=none
+
+# Runs tests/<target>.
 define IN_CLUSTER
 { export SWITCHBOARD_ROOTFS="$$(proxy/rootfs.sh | tail -n 1)"; \
   tests() { $(CLUSTER) run $(IMAGES) -- $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/$@; }; \
-  tests || tests --last-failed --last-failed-no-failures=none; } $(LABELLED)
+  $(TWICE); } $(LABELLED)
 endef
 
 bench: tools image  ## the goals, measured

@@ -18,6 +18,7 @@ from tests.tools.certificates import HOST
 from tests.tools.message import Address, Message
 from tests.tools.wait import WITHIN_SECONDS
 
+CLOSE_SECONDS = 2.0
 BUFFER_BYTES = 4 << 20  # a burst of calls is answered faster than a phone reads
 Protocol = Literal["udp", "tcp", "tls", "ws", "wss"]
 
@@ -158,8 +159,9 @@ class Endpoint:
             self._udp.close()
         if self._server is not None:
             self._server.close()
-        for writer in self._streams.values():
-            writer.close()
+        await asyncio.gather(*map(_close, list(self._streams.values())))
+        if self._socket is not None:
+            await self._socket.close()
         if self._session is not None:
             await self._session.close()
         for task in self._tasks:
@@ -221,7 +223,7 @@ class Endpoint:
             if self._streams.get(peer) is writer:
                 del self._streams[peer]
         finally:
-            writer.close()
+            await _close(writer)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -238,3 +240,13 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """A port that nobody listens on: the same as silence for SIP over UDP."""
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Returns when the connection is closed; over TLS, too, where both sides say goodbye."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
+    except (TimeoutError, OSError):
+        writer.transport.abort()

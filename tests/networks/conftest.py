@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
 from e2e.embedded.network import add_host, make_node
 from tests.sip.conftest import pytest_runtest_makereport
+from tests.tools import answers
+from tests.tools.nat import inside
 from tests.tools.pool import Pool, to
 from tests.tools.proxies import Proxy, fleet
+from tests.tools.sip import Phone
 
 __all__ = ["pytest_runtest_makereport"]  # a failed test shows what the proxies logged
 
@@ -57,3 +60,14 @@ async def pool(proxies: Sequence[Proxy]) -> Pool:
         proxy.control.set("alias", SERVICE, 1)
         proxy.networks(["198.18.0.0/15"])
     return pool
+
+
+@pytest.fixture
+async def pbx(network: None) -> AsyncIterator[Phone]:
+    """Where calls lead; it rings and answers."""
+    with inside("pbx"):
+        opened = Phone.at(PBX, 5060, user="pbx")
+        one = await opened.__aenter__()
+    one.script = answers.ring_then_answer
+    yield one
+    await opened.__aexit__(None, None, None)

@@ -27,7 +27,7 @@ FORGET_SECONDS = 2
 PACKETS = 10
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
 def homes(network: None) -> None:
     """Two, with the same addresses inside."""
     for name, address in ROUTERS.items():
@@ -62,16 +62,6 @@ async def media(namespace: str, ip: str) -> AsyncIterator[Media]:
         yield one
     finally:
         await opened.__aexit__(None, None, None)
-
-
-@pytest.fixture
-async def pbx(homes: None) -> AsyncIterator[Phone]:
-    with inside("pbx"):
-        opened = Phone.at(PBX, 5060, user="pbx")
-        one = await opened.__aenter__()
-    one.script = answers.ring_then_answer
-    yield one
-    await opened.__aexit__(None, None, None)
 
 
 async def register(one: Phone, to: Address = (SERVICE, 5060)) -> Packet:

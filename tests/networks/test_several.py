@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.networks.conftest import PBX
 from tests.networks.test_nat import call_back, media, phone_at, register, talk, using
-from tests.tools import answers
 from tests.tools.message import hop, uri_in
-from tests.tools.nat import HOST, home, inside
+from tests.tools.nat import HOST, home
 from tests.tools.pool import Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import streams
@@ -49,17 +48,6 @@ def proxies(network: None) -> Iterator[Sequence[Proxy]]:
         subprocess.run(["ip", "address", "add", f"{HERE}.{number}/32", "dev", "lo"], check=True)
     with fleet(2, HERE, LISTEN=LISTEN) as started:
         yield started
-
-
-@pytest.fixture
-async def pbx() -> AsyncIterator[Phone]:
-    """In the first network."""
-    with inside("pbx"):
-        opened = Phone.at(PBX, 5060, user="pbx")
-        one = await opened.__aenter__()
-    one.script = answers.ring_then_answer
-    yield one
-    await opened.__aexit__(None, None, None)
 
 
 def addresses(sdp: str, entries: list[str]) -> set[str]:

@@ -53,7 +53,7 @@ async def test_c04_c18_below_the_threshold(exchange: Exchange) -> None:
         reports = await exchange.reported(held)
         call = await exchange.call()
         assert call.status == 200, call.path
-        pod = await exchange.pod_at(call.path[-1][0])
+        pod = await exchange.pod_at(exchange.served_by()[-1])  # given by 302; the primary may take a call itself
         assert reports[pod].workload < 0.6
     assert {report.over_threshold for report in (await exchange.reports()).values()} == {0}
     assert {report.calls for report in (await exchange.reported(3 * PLACES)).values()} == {PLACES}

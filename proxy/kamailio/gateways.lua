@@ -7,6 +7,13 @@ local kept = require("kept")
 
 local M = {}
 
+-- What there is in a text, as a set.
+local function words(text, form)
+  local found = {}
+  for word in string.gmatch(text, form) do found[word] = true end
+  return found
+end
+
 local function list(text)
   local items = {}
   for item in string.gmatch(text or "", "[^,]+") do items[#items + 1] = item end
@@ -23,7 +30,7 @@ local function read(text)
   local given = {}
   for key, value in string.gmatch(string.match(text, "^[^|]*|[^|]*|(.*)$") or "", "(%l+)=(%S*)") do given[key] = value end
   return {
-    known = given.known or "network",
+    known = words(given.known or "network", "[^+]+"),
     prefixes = list(given.prefixes),
     register = given.register ~= "0",
     priority = given.priority == "1",
@@ -106,10 +113,23 @@ end
 function vp_gateway_known(network, name)
   local certified = name ~= "" and get("cert", string.lower(name)) or ""
   local gateway = M.of(certified)
-  if not gateway or (gateway.known == "both" and network ~= certified) then certified = "" end
+  if not gateway or (gateway.known.network and network ~= certified) then certified = "" end
   gateway = M.of(network)
-  if gateway and gateway.known ~= "network" then network = "" end
+  if gateway and gateway.known.certificate then network = "" end
   pvset("$var(gateway)", certified ~= "" and certified or network)
+  return 1
+end
+
+-- Who has proven to be that user, from the network of the gateway `there`, or with its certificate ("": neither). $var(proven):
+-- "gateway", whose name is $var(gateway); "elsewhere", one that has to come from there as well; "client", any other user.
+function vp_gateway_user(user, there)
+  local name, proven = get("trunk", user), "client"
+  if name then
+    local known = (M.of(name) or { known = { network = true } }).known
+    proven = (name == there or not (known.network or known.certificate)) and "gateway" or "elsewhere"
+  end
+  pvset("$var(gateway)", name or "")
+  pvset("$var(proven)", proven)
   return 1
 end
 

@@ -121,7 +121,9 @@ WRONG: list[tuple[str, object, str, str]] = [
     ),
     ("spec.gateways", [GATEWAY | {"name": "Carrier A"}], "spec.gateways[0].name", "DNS label"),
     ("spec.gateways", [GATEWAY | {"networks": ["any"]}], "spec.gateways[0].networks[0]", "CIDR notation"),
-    ("spec.gateways", [{"name": "g", "kind": "pstn"}], "spec.gateways[0]", "must have networks or certificateNames"),
+    ("spec.gateways", [{"name": "g", "kind": "pstn"}], "spec.gateways[0]", "networks, certificateNames or username"),
+    ("spec.gateways", [GATEWAY | {"username": "trunk-1"}], "spec.gateways", "nobody is asked for a password"),
+    ("spec.gateways", [GATEWAY | {"username": "a b"}], "spec.gateways[0].username", "such as trunk-1"),
     (
         "spec.gateways",
         [GATEWAY | {"certificateNames": ["A b"]}],

@@ -19,18 +19,13 @@ from tests.tools.sip import Phone
 from tests.tools.transport import Packet
 
 PASSWORD = "correct-horse"
-ALGORITHMS = ("SHA-256", "MD5")
 OWN = f"sip:alice@{REALM}"
 
 
 @pytest.fixture
 def pool(pool: Pool) -> Pool:
     """One that asks, and knows alice and a user with a domain of its own."""
-    for proxy in pool.proxies:
-        for algorithm in ALGORITHMS:
-            for user in ("alice", "carol@second.example.test"):
-                proxy.control.set("ha1", f"{algorithm}:{user}", ha1(algorithm, user, PASSWORD))
-    pool.set(realm=REALM, digests=",".join(ALGORITHMS))
+    pool.asks("alice", "carol@second.example.test", password=PASSWORD)
     return pool
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from switchboard.pool.spec import Gateway, Rights
 from tests.tools import answers
-from tests.tools.addresses import CERTIFIED, PSTN, STRANGERS, TARGETS
+from tests.tools.addresses import CERTIFIED, CLIENTS, PSTN, STRANGERS, TARGETS
 from tests.tools.certificates import HOST, Authority
+from tests.tools.digest import challenges, credentials
 from tests.tools.listeners import SECRET
 from tests.tools.pool import Pool, idle, to
 from tests.tools.proxies import Proxy, fleet
@@ -72,6 +73,32 @@ async def test_known_by_both(pool: Pool, pbx: Phone, authority: Authority, trust
     assert await statuses(pool, f"{PSTN}.1", trusting) == (403, 403)
     assert await statuses(pool, f"{STRANGERS}.1", own) == (403, 403)
     assert pool.primary.control.number("refused", "pstn-1:prefix") == 1
+    await idle(*pool.proxies)
+
+
+async def test_certificate_and_password(pool: Pool, pbx: Phone, authority: Authority, trusting: ssl.SSLContext) -> None:
+    """A gateway with a name and a user is asked for the password once its certificate is there; without the certificate
+    the password is of no use.
+    """
+    pool.asks("trunk-1", password="battery-staple")
+    pool.table(0, 5)
+    carrier = Gateway(name="carrier", kind="pstn", certificate_names=(NAME,), username="trunk-1")
+    pool.routes(to(f"sip:{TARGETS}.1:5060"), gateways=[carrier])
+    uri = f"sip:echo@{pool.primary.ip}:5061;transport=tls"
+    for where, tls, expected in (
+        (STRANGERS, authority.client(authority.secret(NAME)), 200),
+        (STRANGERS, trusting, 403),
+        (CLIENTS, trusting, 403),
+    ):
+        async with Phone.at(f"{where}.1", protocol="tls", tls=tls) as phone:
+            made = await phone.call(uri)
+            if made.status == 407:
+                proof = credentials(challenges(made.final)[0], "INVITE", uri, "battery-staple", user="trunk-1")
+                made = await phone.call(uri, headers=[proof])
+            assert made.status == expected
+            if expected == 200:
+                assert await made.bye() == 200
+    assert pool.primary.control.number("refused", "carrier:credentials") == 1
     await idle(*pool.proxies)
 
 

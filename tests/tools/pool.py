@@ -12,6 +12,7 @@ from switchboard.agent.notation import gateway_entries, route_entries
 from switchboard.pool.spec import Gateway, Route
 from tests.tools.addresses import CLIENTS, H323, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.control import ControlError
+from tests.tools.digest import REALM, ha1
 from tests.tools.message import uri_in
 from tests.tools.proxies import KEY, Proxy, Row
 from tests.tools.transport import Packet
@@ -21,8 +22,9 @@ GATEWAYS = {"pstn-1": f"{PSTN}.0/24", "voip-1": f"{VOIP}.0/24", "h323-1": f"{H32
 TICK = 10
 CLOSED = 7
 ALIAS = "voice.example.test"
+ALGORITHMS = ("SHA-256", "MD5")
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("cert", "peer", "alias", "gw", "route", "gwuse", "origin", "urgent", "ha1", "learn")
+TABLES_OF_SETTINGS = ("cert", "trunk", "peer", "alias", "gw", "route", "gwuse", "origin", "urgent", "ha1", "learn")
 MEMORIES = (
     "sus",
     "bad",
@@ -93,6 +95,14 @@ class Pool:
             for (table, key), value in gateway_entries([gateway]):
                 proxy.control.set(table, key, value)
         return gateway
+
+    def asks(self, *users: str, password: str) -> None:
+        """Clients authenticate; these users have that password."""
+        for proxy in self.proxies:
+            for algorithm in ALGORITHMS:
+                for user in users:
+                    proxy.control.set("ha1", f"{algorithm}:{user}", ha1(algorithm, user, password))
+        self.set(realm=REALM, digests=",".join(ALGORITHMS))
 
     def count(self, name: str) -> int:
         """A counter of all proxies together."""

@@ -15,6 +15,8 @@ def gateway_entries(gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
         yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}|{limits}"
         for name in gateway.certificate_names:
             yield ("cert", name), gateway.name
+        if gateway.username:
+            yield ("trunk", gateway.username), gateway.name
 
 
 def route_entries(routes: Sequence[Route], gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
@@ -40,7 +42,7 @@ def _targets_of(gateways: Iterable[Gateway]) -> dict[str, tuple[str, ...]]:
 def _limits(gateway: Gateway) -> dict[str, str]:
     rights = gateway.rights
     return {
-        "known": ("both" if gateway.networks else "certificate") if gateway.certificate_names else "",
+        "known": _known(gateway),
         "prefixes": ",".join(rights.prefixes),
         "register": "" if rights.register else "0",
         "priority": "1" if rights.priority else "",
@@ -51,6 +53,13 @@ def _limits(gateway: Gateway) -> dict[str, str]:
         "outgoing": _rewriting(gateway.outgoing),
         "codecs": ",".join(gateway.codecs),
     }
+
+
+def _known(gateway: Gateway) -> str:
+    """By what; networks alone need no word."""
+    ways = {"network": gateway.networks, "certificate": gateway.certificate_names, "user": gateway.username}
+    by = "+".join(way for way, given in ways.items() if given)
+    return "" if by == "network" else by
 
 
 def _rewriting(rule: Rewriting | None) -> str:

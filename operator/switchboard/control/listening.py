@@ -7,7 +7,8 @@ something is wrong: a proxy that waits for one starts when the kubelet sees it, 
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from cryptography import x509
 
@@ -54,7 +55,8 @@ class Listening:
             CERTIFICATE_EXPIRY.labels(pool.namespace, pool.name, _label(name)).set(expires.timestamp())
         if spec.authentication is not None:
             secret = await self._kube.get("v1", "Secret", pool.namespace, spec.authentication.secret_name)
-            return judge_users(spec.authentication, secret)
+            trunks = {one.name: one.username for one in spec.gateways if one.username}
+            return judge_users(spec.authentication, secret, trunks)
         return None
 
 
@@ -78,15 +80,21 @@ def judge(name: str, secret: Object | None, *, verifies: bool) -> Problem | None
     return Problem("CertificateInvalid", message)
 
 
-def judge_users(wanted: Authentication, secret: Object | None) -> Problem | None:
-    """What is wrong with the users' Secret, None if nothing."""
+def judge_users(
+    wanted: Authentication, secret: Object | None, trunks: Mapping[str, str] = MappingProxyType({})
+) -> Problem | None:
+    """What is wrong with the users' Secret, None if nothing; `trunks`: gateways and the users that they are."""
     where = f"Secret {wanted.secret_name} in spec.clients.auth"
     if secret is None:
         return Problem("UsersMissing", f"{where} does not exist: create it; proxies wait for it.")
     try:
-        read_users(_files(secret), wanted)
+        users = {user for _, user in read_users(_files(secret), wanted)}
     except ValueError as error:
         return Problem("UsersInvalid", f"{where} cannot be used: {error}; proxies go on with the users before.")
+    unknown = [gateway for gateway, user in trunks.items() if user not in users]
+    if unknown:
+        message = f"{where} has no password for the username of spec.gateways {', '.join(unknown)}: add one."
+        return Problem("UsersInvalid", message)
     return None
 
 

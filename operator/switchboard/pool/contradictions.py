@@ -29,7 +29,7 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _families(spec)
     yield from _ports(spec)
     yield from _overlapping_gateways(spec.gateways)
-    yield from _certified(spec)
+    yield from _known(spec)
     yield from _targets_over_tls(spec)
     yield from _clients_inside_gateways(spec)
     yield from _destinations(spec)
@@ -173,14 +173,19 @@ def _overlapping_gateways(gateways: Iterable[Gateway]) -> Iterator[tuple[str, st
                 yield "OverlappingGateways", message
 
 
-def _certified(spec: PoolSpec) -> Iterator[tuple[str, str]]:
-    """How gateways are known: by something at all, and by certificates only where they can show them."""
+def _known(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """How gateways are known: by something at all, and by certificates or passwords only where these are asked for."""
     asked = any(one.transport == "TLS" and one.client_certificates != "none" for one in spec.listen)
-    names = Counter(name for gateway in spec.gateways for name in gateway.certificate_names)
+    names = Counter(f"certificate name {name!r}" for gateway in spec.gateways for name in gateway.certificate_names)
+    names.update(f"username {gateway.username!r}" for gateway in spec.gateways if gateway.username)
     for gateway in spec.gateways:
         where = f"spec.gateways {gateway.name!r}"
-        if not gateway.networks and not gateway.certificate_names:
-            yield "MissingField", f"{where} has neither networks nor certificateNames, by which it is known: add one"
+        if not (gateway.networks or gateway.certificate_names or gateway.username):
+            message = f"{where} has no networks, certificateNames or username, by which it is known: add one of them"
+            yield "MissingField", message
+        if gateway.username and not spec.authentication:
+            message = f"{where} has a username, and nobody is asked for a password: add spec.clients.auth, or networks"
+            yield "NoPasswords", message
         if gateway.certificate_names and not asked:
             message = (
                 f"{where} has certificateNames, and no TLS listener asks for certificates: set its clientCertificates"
@@ -188,7 +193,7 @@ def _certified(spec: PoolSpec) -> Iterator[tuple[str, str]]:
             yield "NoClientCertificates", message
     for name, count in names.items():
         if count > 1:
-            yield "OverlappingGateways", f"spec.gateways has the certificate name {name!r} {count} times: keep one"
+            yield "OverlappingGateways", f"spec.gateways has the {name} {count} times: keep one"
 
 
 def _targets_over_tls(spec: PoolSpec) -> Iterator[tuple[str, str]]:

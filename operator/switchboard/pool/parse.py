@@ -216,6 +216,7 @@ def _gateway(gateway: Fields) -> Gateway:
         kind=gateway.one_of("kind", GatewayKind, "voip", required=True),
         networks=gateway.each("networks", q.network, ""),
         certificate_names=gateway.each("certificateNames", q.domain, ""),
+        username=gateway.read("username", q.user, ""),
         mode=gateway.one_of("mode", Mode, None),
         targets=gateway.each("targets", q.sip_uri, ""),
         rights=_rights(gateway.inside("rights")),

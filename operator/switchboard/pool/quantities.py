@@ -30,6 +30,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a
 _COLLECTOR = re.compile(rf"{_HOST}:([1-9][0-9]{{0,4}})")
 _NUMBER_PREFIX = re.compile(r"[A-Za-z0-9+*#._-]+")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
+_USER = re.compile(r"[A-Za-z0-9_.!~*'()&=+$/-]{1,128}(?:@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)?")
 _DIGITS = re.compile(r"[0-9*#]*")
 _USER_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]*")
 _RESOURCE_PRIORITY = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)?")
@@ -186,6 +187,11 @@ def number_prefix(text: object) -> str:
 def domain(text: object) -> str:
     """The host of a Request-URI; empty: any."""
     return _matching(_DOMAIN, text, "a host name in lower case, such as voice.example.com, or an IPv4 address")
+
+
+def user(text: object) -> str:
+    """Of digest authentication; the user part of its address, which may have its domain."""
+    return _matching(_USER, text, "letters, digits and the characters - _ . ! ~ * ' ( ) & = + $ /, or that and @domain")
 
 
 def digits(text: object) -> str:

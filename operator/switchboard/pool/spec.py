@@ -177,13 +177,15 @@ class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway: it may enter the network from `networks` (CIDR), with a TLS certificate for one of
-    `certificate_names`, or, where it has both, with both; routes may lead to its `targets` (SIP URIs).
+    `certificate_names`, with the password of user `username`, or, where it has several of these, with all of them;
+    routes may lead to its `targets` (SIP URIs).
     """
 
     name: str
     kind: GatewayKind
     networks: tuple[str, ...] = ()
     certificate_names: tuple[str, ...] = ()
+    username: str = ""
     mode: Mode | None = None  # overrides the pool's
     targets: tuple[str, ...] = ()
     rights: Rights = Rights()

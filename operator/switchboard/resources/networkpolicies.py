@@ -60,13 +60,13 @@ def _prometheus() -> Manifest:
 
 def _sip(spec: PoolSpec, peers: Manifest) -> Manifest:
     """A target named by a host outside the cluster may have any address, and so may a gateway that is known by its
-    certificate: then Kamailio alone decides.
+    certificate: then Kamailio alone decides. One that is known by its password alone is where clients are.
     """
     rule: Manifest = {"ports": [_port(listener.protocol, port) for listener in spec.listen for port in listener.ports]}
     uris = [uri for route in spec.routes for uri in route.targets]
     uris += [uri for gateway in spec.gateways for uri in gateway.targets]
     targets = [_target(uri) for uri in uris]
-    if None not in targets and all(gateway.networks for gateway in spec.gateways):
+    if None not in targets and all(one.networks or not one.certificate_names for one in spec.gateways):
         blocks = [{"ipBlock": {"cidr": cidr}} for cidr in _networks(spec)]
         rule["from"] = _unique([peers, *blocks, *(target for target in targets if target)])
     return rule

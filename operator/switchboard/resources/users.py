@@ -15,13 +15,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
+from switchboard.pool import quantities as q
 from switchboard.pool.spec import Authentication, DigestAlgorithm
 
 PASSWORDS, HTDIGEST = "passwords", "htdigest"
 
 Users = Mapping[tuple[DigestAlgorithm, str], str]  # by algorithm and user: HA1, in hex
 
-_USER = re.compile(r'[^\s":]{1,128}$')
 _HA1: Mapping[int, DigestAlgorithm] = {32: "MD5", 64: "SHA-256"}
 _HEX = re.compile(r"[0-9a-f]+$")
 
@@ -34,12 +34,14 @@ def read_users(files: Mapping[str, bytes], wanted: Authentication) -> Users:
     places: dict[str, str] = {}
     for where, fields in _lines(files, PASSWORDS, 1):
         user, password = fields
+        _named(user, where)
         _note(user, where, places)
         for algorithm in wanted.algorithms:
             users[algorithm, user] = ha1(algorithm, user, wanted.realm, password)
     for where, fields in _lines(files, HTDIGEST, 2):
         user, realm, digest = fields
         if realm == wanted.realm:
+            _named(user, where)
             algorithm = _algorithm(digest.lower(), where)
             places.setdefault(user, where)
             users[algorithm, user] = digest.lower()
@@ -57,6 +59,14 @@ def ha1(algorithm: DigestAlgorithm, user: str, realm: str, password: str) -> str
     if algorithm == "MD5":
         return hashlib.md5(text, usedforsecurity=False).hexdigest()  # RFC 3261's, for clients that know no other
     return hashlib.sha256(text).hexdigest()
+
+
+def _named(user: str, where: str) -> None:
+    """It stands in addresses, and is compared with what clients call themselves."""
+    try:
+        q.user(user)
+    except ValueError as error:
+        raise ValueError(f"{where} has no user name: it {error}") from None
 
 
 def _note(user: str, where: str, places: dict[str, str]) -> None:
@@ -84,6 +94,4 @@ def _lines(files: Mapping[str, bytes], entry: str, colons: int) -> Iterator[tupl
         if len(fields) != colons + 1 or not all(fields):
             form = "user:password" if colons == 1 else "user:realm:HA1"
             raise ValueError(f"{where} is not {form}")
-        if not _USER.match(fields[0]):
-            raise ValueError(f"{where} has no user name: at most 128 characters, without spaces and quotation marks")
         yield where, fields

@@ -32,16 +32,19 @@ def test_what_is_restricted_is_told_and_nothing_else() -> None:
     }
 
 
-def test_a_gateway_that_has_a_certificate() -> None:
-    """Its names lead to it; whether it has networks as well is told."""
+def test_a_gateway_that_has_a_certificate_or_a_user() -> None:
+    """These lead to it; whether it has networks as well is told."""
     certified = Gateway(name="sbc", kind="voip", certificate_names=("a.test", "b.test"))
     both = Gateway(name="trunk", kind="pstn", networks=("192.0.2.8/32",), certificate_names=("c.test",))
-    assert dict(gateway_entries([certified, both])) == {
+    user = Gateway(name="pbx", kind="voip", username="pbx-7")
+    assert dict(gateway_entries([certified, both, user])) == {
         ("gw", "sbc"): "voip||known=certificate",
         ("cert", "a.test"): "sbc",
         ("cert", "b.test"): "sbc",
-        ("gw", "trunk"): "pstn||known=both",
+        ("gw", "trunk"): "pstn||known=network+certificate",
         ("cert", "c.test"): "trunk",
+        ("gw", "pbx"): "voip||known=user",
+        ("trunk", "pbx-7"): "pbx",
     }
 
 

@@ -82,6 +82,16 @@ def test_users_that_cannot_be_used_are_told_without_their_names() -> None:
     assert judged(b"alice:secret") is None
 
 
+def test_a_gateway_whose_user_has_no_password_is_told() -> None:
+    """It could never come in."""
+    wanted = Authentication(secret_name="edge-users", realm="voice.example.com")
+    secret = {"data": {"passwords": b64encode(b"trunk-1:secret").decode()}}
+    assert judge_users(wanted, secret, {"carrier": "trunk-1"}) is None
+    problem = judge_users(wanted, secret, {"carrier": "trunk-1", "partner": "trunk-2"})
+    assert problem is not None
+    assert "no password for the username of spec.gateways partner: add one" in problem.message
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

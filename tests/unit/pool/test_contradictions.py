@@ -12,6 +12,8 @@ from tests.unit.pool.build import OUTSIDE, TLS, UDP, a_spec, resource
 
 CERTIFIED = {"name": "a", "kind": "pstn", "certificateNames": ["sbc.carrier.test"]}
 ASKING = {"transport": "TLS", "port": 5061, "secretName": "edge-tls", "clientCertificates": "optional"}
+TRUNK = {"name": "a", "kind": "pstn", "username": "trunk-1"}
+ASKED = {"networks": ["198.51.100.0/24"], "auth": {"secretName": "edge-users", "realm": "voice.example.com"}}
 OVER_TLS = {"name": "a", "targets": ["sip:a;transport=tls"]}
 
 
@@ -96,7 +98,14 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"gateways": [gateway("a", "198.51.100.0/24")]}, "ClientsInsideGateway", "inside 198.51.100.0/24 of gateway 'a'"),
     ({"gateways": [gateway("a", "198.51.0.0/16")]}, "ClientsInsideGateway", "inside 198.51.0.0/16 of gateway 'a'"),
-    ({"gateways": [{"name": "a", "kind": "pstn"}]}, "MissingField", "'a' has neither networks nor certificateNames"),
+    ({"gateways": [{"name": "a", "kind": "pstn"}]}, "MissingField", "'a' has no networks, certificateNames or us"),
+    ({"gateways": [TRUNK]}, "NoPasswords", "'a' has a username, and nobody is asked for a password"),
+    (
+        {"gateways": [TRUNK, TRUNK | {"name": "b"}], "clients": ASKED},
+        "OverlappingGateways",
+        "the username 'trunk-1' 2 times",
+    ),
+    ({"gateways": [TRUNK | {"username": "a b"}], "clients": ASKED}, "InvalidField", "username is 'a b': must be let"),
     ({"gateways": [CERTIFIED], "listen": [UDP, TLS]}, "NoClientCertificates", "no TLS listener asks for certificates"),
     (
         {"gateways": [CERTIFIED, CERTIFIED | {"name": "b"}], "listen": [UDP, ASKING]},
@@ -129,6 +138,7 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message:
         {"gateways": [gateway("a", "203.0.113.0/28", "203.0.113.0/29")]},
         {"gateways": [{**gateway("a", "203.0.113.0/28"), "codecs": ["PCMA"]}]},
         {"media": {"enabled": False}, "gateways": [gateway("a", "203.0.113.0/28")]},
+        {"gateways": [TRUNK, TRUNK | {"name": "b", "username": "trunk-2@example.com"}], "clients": ASKED},
     ],
 )
 def test_what_can_be_is_accepted(fields: dict[str, Any]) -> None:

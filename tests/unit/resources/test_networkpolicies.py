@@ -103,6 +103,13 @@ def test_a_gateway_that_is_known_by_its_certificate_may_have_any_address(pool: P
     assert "from" not in rule_for(policy, "UDP", 5060)
 
 
+def test_a_gateway_that_is_known_by_its_password_alone_is_among_the_clients(pool: PoolRef, spec: PoolSpec) -> None:
+    """It opens nothing."""
+    without = msgspec.structs.replace(spec, gateways=())
+    user = msgspec.structs.replace(spec, gateways=(Gateway(name="trunk", kind="pstn", username="trunk-1"),))
+    assert build_network_policy(pool, user, "switchboard") == build_network_policy(pool, without, "switchboard")
+
+
 def test_nobody_is_listed_twice(pool: PoolRef, spec: PoolSpec) -> None:
     """Two targets of one namespace are one source."""
     sources = sip_sources(pool, spec, "sip:a.core.svc", "sip:b.core.svc", "sip:192.0.2.9", "sip:192.0.2.9:5080")

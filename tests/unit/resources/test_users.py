@@ -20,7 +20,7 @@ def test_passwords_become_ha1() -> None:
 
 def test_htdigest_is_taken_as_it_is() -> None:
     """Lines of another realm are another server's; a line of an algorithm that is not offered is passed over."""
-    lines = f"alice:voice.example.com:{MD5.upper()}\nalice:voice.example.com:{SHA_256}\nbob:elsewhere:{MD5}\n"
+    lines = f"alice:voice.example.com:{MD5.upper()}\nalice:voice.example.com:{SHA_256}\nb b:elsewhere:{MD5}\n"
     both = {("MD5", "alice"): MD5, ("SHA-256", "alice"): SHA_256}
     assert read_users({"htdigest": lines.encode()}, WANTED) == both
     md5_alone = Authentication(secret_name="edge-users", realm="voice.example.com", algorithms=("MD5",))
@@ -33,7 +33,10 @@ WRONG = [
     ({"passwords": b"alice"}, "passwords, line 1, is not user:password"),
     ({"passwords": b"alice:"}, "passwords, line 1, is not user:password"),
     ({"passwords": b"\xff:x"}, "passwords is not UTF-8"),
-    ({"passwords": b"a b:x"}, "passwords, line 1, has no user name"),
+    ({"passwords": b"a b:x"}, "passwords, line 1, has no user name: it must be letters, digits and"),
+    ({"passwords": b"a>;b:x"}, "passwords, line 1, has no user name"),
+    ({"passwords": b"alice@Example.com:x"}, "passwords, line 1, has no user name"),
+    ({"htdigest": f"al,ice:voice.example.com:{MD5}".encode()}, "htdigest, line 1, has no user name"),
     ({"passwords": b"a:x\nb:x\na:y"}, "passwords, line 3, has the user of passwords, line 1, once more"),
     ({"htdigest": b"alice:voice.example.com"}, "htdigest, line 1, is not user:realm:HA1"),
     ({"htdigest": b"alice:voice.example.com:5f"}, "htdigest, line 1, has no HA1: it must be 32 hex digits"),

@@ -206,6 +206,17 @@ function vp_gateway_alone(name)
   return 1
 end
 
+-- Ours at the targets of that gateway: $avp(own_username) and $avp(own_password); neither where we have none.
+function vp_own_password(name)
+  local username, password = string.match(get("own", name) or "", "^([^:]*):(.*)$")
+  KSR.pv.unset("$avp(own_username)")
+  if username then
+    pvset("$avp(own_username)", username)
+    pvset("$avp(own_password)", password)
+  end
+  return 1
+end
+
 -- A call for a registered client: what vp_targets and vp_next_target leave for others (routes.lua). $var(ends): "<source>,".
 function vp_gateway_to_client()
   local source = M.source()

@@ -109,6 +109,7 @@ function vp_next_target()
       KSR.pv.seti("$var(passed_over)", 1)
     else
       pvset("$avp(target)", target)
+      pvset("$avp(to_gateway)", name)
       pvset("$du", target)
       if from or to then
         local number = pvget("$avp(number)") or ""

@@ -213,6 +213,12 @@ class Pod:
         (self.etc / "users").mkdir(exist_ok=True)
         publish(self.etc / "users", {"passwords": (passwords.encode(), 0o444)})
 
+    def credentials(self, secret: str, **entries: str) -> None:
+        """The Secret of a password at a gateway, likewise."""
+        (self.etc / "credentials").mkdir(exist_ok=True)
+        files = {f"{secret}/{name}": (content.encode(), 0o444) for name, content in entries.items()}
+        publish(self.etc / "credentials", files)
+
     def row(self, room: int = 10) -> Row:
         return Row(self.proxy.id, f"sip:{self.address}:5060", f"{self.address}:5060", room, 0, 0, 20)
 

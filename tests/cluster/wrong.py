@@ -123,6 +123,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.gateways", [GATEWAY | {"networks": ["any"]}], "spec.gateways[0].networks[0]", "CIDR notation"),
     ("spec.gateways", [{"name": "g", "kind": "pstn"}], "spec.gateways[0]", "networks, certificateNames or username"),
     ("spec.gateways", [GATEWAY | {"username": "trunk-1"}], "spec.gateways", "nobody is asked for a password"),
+    ("spec.gateways", [GATEWAY | {"credentials": {"secretName": "A"}}], "credentials.secretName", "name of a Secret"),
     ("spec.gateways", [GATEWAY | {"username": "a b"}], "spec.gateways[0].username", "such as trunk-1"),
     (
         "spec.gateways",

@@ -24,7 +24,20 @@ CLOSED = 7
 ALIAS = "voice.example.test"
 ALGORITHMS = ("SHA-256", "MD5")
 TABLES_OF_COUNTS = ("ast", "rcv", "cnt", "new", "tok", "refused", "gwast", "gwrcv")
-TABLES_OF_SETTINGS = ("cert", "trunk", "peer", "alias", "gw", "route", "gwuse", "origin", "urgent", "ha1", "learn")
+TABLES_OF_SETTINGS = (
+    "cert",
+    "trunk",
+    "own",
+    "peer",
+    "alias",
+    "gw",
+    "route",
+    "gwuse",
+    "origin",
+    "urgent",
+    "ha1",
+    "learn",
+)
 MEMORIES = (
     "sus",
     "bad",

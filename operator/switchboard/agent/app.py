@@ -158,7 +158,7 @@ class Agent:
                 self._look_at_keyring,
                 self._applier.expire,
                 self._look_at_listeners,
-                self._applier.look_at_users,
+                self._applier.look_at_passwords,
             ):
                 try:
                     await look()

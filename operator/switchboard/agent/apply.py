@@ -17,12 +17,13 @@ import msgspec
 from switchboard.agent.blobs import Blobs
 from switchboard.agent.environment import Environment
 from switchboard.agent.kamailio import Kamailio, Key, Refusal, Value
-from switchboard.agent.users import MountedUsers
+from switchboard.agent.secrets import MountedSecret, credentials_in, users_in
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Command, Peer, RoleName, Settings
 from switchboard.pool.gateways import InUse
 from switchboard.pool.table import Row, Version
+from switchboard.resources.users import Users
 
 RELOAD_SECONDS = 6.0  # addressReload refuses within the module's reload_delta of the one before, 5 s by default
 RELOAD_RETRY_SECONDS = 0.2
@@ -59,7 +60,8 @@ class Applier:
         self._kamailio = kamailio
         self._admission = admission
         self._lock = asyncio.Lock()
-        self._users = MountedUsers(environment.users)
+        self._users = MountedSecret[Users](environment.users, {})
+        self._credentials = MountedSecret[dict[str, str]](environment.credentials, {})
         self._source: tuple[Settings, tuple[Peer, ...]] | None = None  # what `_configured` follows from
         self._configured: dict[Key, Value | None] = {}  # as written into this run; None: perhaps
         self._state: dict[Key, Value | None] = {}
@@ -145,13 +147,14 @@ class Applier:
                 self.wanted = msgspec.structs.replace(self.wanted, previous="")
                 await self._change()
 
-    async def look_at_users(self) -> None:
-        """Bring the users into effect once they have changed; ConfigurationError when they cannot be used."""
-        if self.boot and self._users.changed:
+    async def look_at_passwords(self) -> None:
+        """Bring them into effect once they have changed; ConfigurationError when they cannot be used."""
+        if self.boot and (self._users.changed or self._credentials.changed):
             async with self._lock:
                 self._source = None
                 await self._change()
         self._users.require_usable()
+        self._credentials.require_usable()
 
     def _forget_what_was_written(self) -> None:
         self._configured, self._state = dict.fromkeys(self._configured), dict.fromkeys(self._state)
@@ -188,8 +191,7 @@ class Applier:
         wanted = self.wanted
         if wanted.settings is not None and self._source != (wanted.settings, wanted.peers):
             await self._reload_addresses(address_list(wanted.settings))
-            users = self._users.read(wanted.settings.authentication)
-            self._configured = await self._write(configuration(wanted.settings, wanted.peers, users), self._configured)
+            self._configured = await self._write(self._configuration(wanted.settings), self._configured)
             if (admission := self._admission(wanted.settings)) is not None:
                 await self.admit(admission)
             self._source = (wanted.settings, wanted.peers)
@@ -203,6 +205,12 @@ class Applier:
             self.open = True
         # Last: at a value that it never had, SIP workers read anew what they keep.
         await self._kamailio.set({("ctl", "gen"): str(time.time_ns())})
+
+    def _configuration(self, settings: Settings) -> dict[Key, Value]:
+        authentication = settings.authentication
+        users = self._users.read(users_in(authentication) if authentication else None)
+        credentials = self._credentials.read(credentials_in(settings.gateways))
+        return configuration(settings, self.wanted.peers, users, credentials or {})
 
     @property
     def _complete(self) -> bool:

@@ -34,6 +34,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     listen: Path  # the listeners' certificates, a directory for each Secret
     secrets: dict[str, bool]  # these Secrets, each with whether certificates of others are verified by its CA
     users: Path  # the Secret of the users who authenticate; not there where none do
+    credentials: Path  # our passwords at gateways, a directory for each Secret
     key: str  # the pool key, for the tokens' MAC
 
     @classmethod
@@ -59,6 +60,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             listen=mounts / "listen",
             secrets=_secrets(listeners, environ.get("TARGET_TLS", "")),
             users=mounts / "users",
+            credentials=mounts / "credentials",
             key=_pool_key(mounts / "token" / "key"),
         )
 

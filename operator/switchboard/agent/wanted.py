@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -84,11 +85,19 @@ def _with_table(wanted: Wanted, table: Table) -> Wanted:
     return msgspec.structs.replace(wanted, version=table.version, rows=rows)
 
 
-def configuration(settings: Settings, peers: Iterable[Peer], users: Users | None = None) -> dict[Key, Value]:
-    """The htable entries that follow from a `configure`. Without `users` no client is asked to authenticate."""
+def configuration(
+    settings: Settings,
+    peers: Iterable[Peer],
+    users: Users | None = None,
+    credentials: Mapping[str, str] = MappingProxyType({}),
+) -> dict[Key, Value]:
+    """The htable entries that follow from a `configure`. Without `users` no client is asked to authenticate;
+    `credentials` are our own, by gateway.
+    """
     return dict(
         [
             *_authentication(settings.authentication if users is not None else None, users or {}),
+            *((("own", gateway), password) for gateway, password in credentials.items()),
             *_settings(settings),
             *((("peer", peer.address), peer.name) for peer in peers),
             (("ctl", "learn"), int(settings.registrar.enabled)),  # last: from its peers

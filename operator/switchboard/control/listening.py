@@ -1,4 +1,5 @@
-"""The Secrets that a pool names, for its encrypted listeners and its users: whether they are there, and fit to be used.
+"""The Secrets that a pool names, for its encrypted listeners, its users and its passwords at gateways: whether they are
+there, and fit to be used.
 
 They are the user's, without our label, so no watch shows them. They are looked at now and then, and oftener while
 something is wrong: a proxy that waits for one starts when the kubelet sees it, and the condition is to say so.
@@ -17,6 +18,7 @@ from switchboard.control.metrics import CERTIFICATE_EXPIRY, forget_expiry
 from switchboard.control.recorder import Note
 from switchboard.pool.conditions import Problem
 from switchboard.pool.spec import Authentication, PoolSpec
+from switchboard.resources.credentials import read_credentials
 from switchboard.resources.listeners import CERTIFICATE, fault
 from switchboard.resources.names import PoolRef
 from switchboard.resources.users import read_users
@@ -56,7 +58,13 @@ class Listening:
         if spec.authentication is not None:
             secret = await self._kube.get("v1", "Secret", pool.namespace, spec.authentication.secret_name)
             trunks = {one.name: one.username for one in spec.gateways if one.username}
-            return judge_users(spec.authentication, secret, trunks)
+            problem = judge_users(spec.authentication, secret, trunks)
+            if problem is not None:
+                return problem
+        for name in spec.credentials_secrets:
+            problem = judge_credentials(name, await self._kube.get("v1", "Secret", pool.namespace, name))
+            if problem is not None:
+                return problem
         return None
 
 
@@ -95,6 +103,19 @@ def judge_users(
     if unknown:
         message = f"{where} has no password for the username of spec.gateways {', '.join(unknown)}: add one."
         return Problem("UsersInvalid", message)
+    return None
+
+
+def judge_credentials(name: str, secret: Object | None) -> Problem | None:
+    """What is wrong with the Secret of our password at a gateway, None if nothing."""
+    where = f"Secret {name} in credentials of spec.gateways"
+    if secret is None:
+        return Problem("CredentialsMissing", f"{where} does not exist: create it; proxies wait for it.")
+    try:
+        read_credentials(_files(secret))
+    except ValueError as error:
+        message = f"{where} cannot be used: {error}; proxies go on with the one before."
+        return Problem("CredentialsInvalid", message)
     return None
 
 

@@ -217,6 +217,7 @@ def _gateway(gateway: Fields) -> Gateway:
         networks=gateway.each("networks", q.network, ""),
         certificate_names=gateway.each("certificateNames", q.domain, ""),
         username=gateway.read("username", q.user, ""),
+        credentials_secret=gateway.inside("credentials").read("secretName", q.text, ""),
         mode=gateway.one_of("mode", Mode, None),
         targets=gateway.each("targets", q.sip_uri, ""),
         rights=_rights(gateway.inside("rights")),

@@ -186,6 +186,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
     certificate_names: tuple[str, ...] = ()
     username: str = ""
+    credentials_secret: str = ""  # with our username and password at its targets; "": they ask for none
     mode: Mode | None = None  # overrides the pool's
     targets: tuple[str, ...] = ()
     rights: Rights = Rights()
@@ -265,6 +266,11 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def secret_names(self) -> tuple[str, ...]:
         """The Secrets with certificates that proxies show, to clients and to targets."""
         return tuple(sorted({*(listener.secret_name for listener in self.listen), self.target_tls_secret} - {""}))
+
+    @property
+    def credentials_secrets(self) -> tuple[str, ...]:
+        """The Secrets with our passwords at gateways."""
+        return tuple(sorted({one.credentials_secret for one in self.gateways} - {""}))
 
     def verifies(self, secret_name: str) -> bool:
         """Whether certificates of others, clients or targets, are verified by the Secret's CA."""

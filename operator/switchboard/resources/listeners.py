@@ -7,7 +7,7 @@ change of a Secret is seen whole, or not yet. A proxy waits for a Secret that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -42,10 +42,17 @@ def _host(template: str) -> str:
 
 def certificates_volume(spec: PoolSpec) -> dict[str, Any]:
     """The source of the volume: `<secret>/tls.crt` and so on; only the group reads it."""
-    sources = []
-    for name in spec.secret_names:
-        needed = [CERTIFICATE, KEY, *([AUTHORITY] if spec.verifies(name) else [])]
-        sources.append({"secret": {"name": name, "items": [{"key": key, "path": f"{name}/{key}"} for key in needed]}})
+    return directories(
+        {name: [CERTIFICATE, KEY, *([AUTHORITY] if spec.verifies(name) else [])] for name in spec.secret_names}
+    )
+
+
+def directories(secrets: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    """The source of a volume with a directory for each Secret, which has these entries."""
+    sources = [
+        {"secret": {"name": name, "items": [{"key": key, "path": f"{name}/{key}"} for key in keys]}}
+        for name, keys in secrets.items()
+    ]
     return {"projected": {"defaultMode": 0o440, "sources": sources}}
 
 

@@ -15,7 +15,8 @@ import msgspec
 from switchboard.errors import SpecError
 from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import names
-from switchboard.resources.listeners import certificates_volume, listen_arguments
+from switchboard.resources.credentials import PASSWORD, USERNAME
+from switchboard.resources.listeners import certificates_volume, directories, listen_arguments
 from switchboard.resources.merge import merge
 from switchboard.resources.names import Manifest, PoolRef
 
@@ -33,6 +34,7 @@ MOUNTS = {
     "token": "/etc/switchboard/token",
     "listen": "/etc/switchboard/listen",  # a directory for each Secret, where a listener has one
     "users": "/etc/switchboard/users",  # where clients authenticate
+    "credentials": "/etc/switchboard/credentials",  # a directory for each Secret, where a gateway asks for a password
 }
 
 
@@ -108,7 +110,8 @@ def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
     users = ["users"] if spec.authentication else []
-    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users]
+    credentials = ["credentials"] if spec.credentials_secrets else []
+    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users, *credentials]
     return _container(pool, spec, "agent", ["switchboard-agent"], volumes) | {
         "restartPolicy": "Always",
         "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
@@ -170,6 +173,8 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
     }
     if spec.target_tls_secret:
         values["TARGET_TLS"] = spec.target_tls_secret
+    if spec.credentials_secrets:
+        values["CREDENTIALS"] = " ".join(spec.credentials_secrets)
     if spec.hep_collector:
         values["HEP_COLLECTOR"] = spec.hep_collector
     return [
@@ -203,6 +208,8 @@ def _volumes(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         sources["listen"] = certificates_volume(spec)
     if spec.authentication:
         sources["users"] = secret(spec.authentication.secret_name)
+    if spec.credentials_secrets:
+        sources["credentials"] = directories(dict.fromkeys(spec.credentials_secrets, (USERNAME, PASSWORD)))
     return [{"name": name} | source for name, source in sources.items()]
 
 

@@ -21,6 +21,7 @@ from tests.tools.foreign import RUN, rootfs, sandbox
 HERE = Path(__file__).parent
 START_SECONDS = 30
 RTP_PORTS = (16000, 16999)
+CHALLENGE = "auth=pool\n[pool]\ntype=auth\nauth_type=userpass\nusername=pool\npassword={}\n"
 
 
 class AsteriskError(Exception):
@@ -30,7 +31,7 @@ class AsteriskError(Exception):
 class Asterisk:
     """One running Asterisk."""
 
-    def __init__(self, ip: str, users: tuple[str, ...], other: str, run: Path) -> None:
+    def __init__(self, ip: str, users: tuple[str, ...], other: str, password: str, run: Path) -> None:
         self._log = run / "log"
         root = rootfs("asterisk")
         self._sandbox = sandbox("asterisk", run)
@@ -39,6 +40,7 @@ class Asterisk:
         values = {
             "IP": ip,
             "OTHER": other,
+            "AUTH": CHALLENGE.format(password) if password else "",
             "RUN": RUN,
             "FIRST": first,
             "LAST": last,
@@ -91,11 +93,13 @@ class Asterisk:
 
 
 @contextlib.contextmanager
-def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "") -> Iterator[Asterisk]:
-    """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address."""
+def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "") -> Iterator[Asterisk]:
+    """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address.
+    With a password it asks for that of the user `pool`, whoever calls.
+    """
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)
-        running = Asterisk(ip, users, other or ip, Path(directory))
+        running = Asterisk(ip, users, other or ip, password, Path(directory))
         try:
             yield running
         finally:

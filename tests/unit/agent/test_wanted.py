@@ -140,6 +140,7 @@ def test_users_in_kamailio() -> None:
         (("ctl", "realm"), "voice.example.com"),
     ]
     assert configuration(settings, PEERS, None) == configuration(SETTINGS, PEERS)
+    assert configuration(SETTINGS, PEERS, None, {"pstn-1": "trunk:x"})[("own", "pstn-1")] == "trunk:x"
 
 
 def test_who_may_come_in() -> None:

@@ -16,7 +16,7 @@ from switchboard.control.handlers import build_registry
 from switchboard.control.http import serving
 from switchboard.control.kube import path
 from switchboard.control.lease import is_free
-from switchboard.control.listening import judge, judge_users
+from switchboard.control.listening import judge, judge_credentials, judge_users
 from switchboard.control.manager import Manager
 from switchboard.control.nodes import cordoned
 from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
@@ -80,6 +80,18 @@ def test_users_that_cannot_be_used_are_told_without_their_names() -> None:
     assert (wrong.reason, "line 1, is not user:password" in wrong.message) == ("UsersInvalid", True)
     assert "alice" not in wrong.message
     assert judged(b"alice:secret") is None
+
+
+def test_passwords_at_gateways_that_cannot_be_used() -> None:
+    """Their Secret is missing, or wrong: where, and what to do."""
+    missing, wrong = judge_credentials("carrier", None), judge_credentials("carrier", {"data": {}})
+    assert missing is not None
+    assert missing.reason == "CredentialsMissing"
+    assert "carrier in credentials of spec.gateways does not exist" in missing.message
+    assert wrong is not None
+    assert (wrong.reason, "it has no username and no password" in wrong.message) == ("CredentialsInvalid", True)
+    right = {"data": {name: b64encode(b"x").decode() for name in ("username", "password")}}
+    assert judge_credentials("carrier", right) is None
 
 
 def test_a_gateway_whose_user_has_no_password_is_told() -> None:

@@ -12,6 +12,7 @@ from switchboard.pool.spec import (
     Authentication,
     Capacity,
     Expose,
+    Gateway,
     Listener,
     Media,
     PoolSpec,
@@ -112,6 +113,21 @@ def test_users_are_mounted_where_clients_authenticate(pool: PoolRef, spec: PoolS
     assert {"name": "users", "secret": {"secretName": "edge-users", "defaultMode": 0o440}} in pod["spec"]["volumes"]
     mounts = {name: [mount["name"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
     assert [name for name, volumes in mounts.items() if "users" in volumes] == ["agent"]
+
+
+def test_passwords_at_gateways_are_mounted_where_there_are_any(pool: PoolRef, spec: PoolSpec) -> None:
+    """Into the agent alone, a directory for each Secret; Kamailio is told to keep track of what they change."""
+    carriers = tuple(
+        Gateway(name=name, kind="pstn", networks=("203.0.113.0/28",), credentials_secret=secret)
+        for name, secret in (("a", "login-b"), ("b", "login-a"), ("c", "login-a"), ("d", ""))
+    )
+    pod = build_pod(pool, msgspec.structs.replace(spec, gateways=carriers), "edge-abcde")
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "credentials"]
+    paths = [item["path"] for one in volume["projected"]["sources"] for item in one["secret"]["items"]]
+    assert paths == ["login-a/username", "login-a/password", "login-b/username", "login-b/password"]
+    mounts = {name: [mount["name"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
+    assert [name for name, volumes in mounts.items() if "credentials" in volumes] == ["agent"]
+    assert {"name": "CREDENTIALS", "value": "login-a login-b"} in containers(pod)["kamailio"]["env"]
 
 
 def test_a_proxy_starts_without_the_operators_configmaps(pod: dict[str, Any]) -> None:

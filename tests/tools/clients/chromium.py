@@ -24,7 +24,8 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.tools.foreign import RUN, sandbox
+from tests.tools.clients.program import running
+from tests.tools.foreign import RUN
 from tests.tools.wait import WITHIN_SECONDS, until
 
 LISTENING = "DevTools listening on "
@@ -125,8 +126,8 @@ async def chromium(trusted: bytes) -> AsyncIterator[Chromium]:
     """`trusted`: a server's certificate (PEM) that it takes for good, as if its issuer were known."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as directory:
         run = Path(directory)
-        process = _start(run, trusted)
-        try:
+        trust = f"--ignore-certificate-errors-spki-list={_public_key(trusted)}"
+        with running(run, "chromium-headless-shell", *FLAGS, trust) as process:
             await until(lambda: bool(_listening(run / "log", process)), "Chromium listens")
             url = _listening(run / "log", process)
             async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
@@ -134,16 +135,6 @@ async def chromium(trusted: bytes) -> AsyncIterator[Chromium]:
                 listening = asyncio.create_task(browser.listen())
                 yield browser
                 listening.cancel()
-        finally:
-            process.kill()  # bubblewrap, and with it all of its PID namespace
-            process.wait()
-
-
-def _start(run: Path, trusted: bytes) -> subprocess.Popen[bytes]:
-    trust = f"--ignore-certificate-errors-spki-list={_public_key(trusted)}"
-    command = [*sandbox("clients", run), "chromium-headless-shell", *FLAGS, trust]
-    with (run / "log").open("wb") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _listening(log: Path, process: subprocess.Popen[bytes]) -> str:

@@ -9,7 +9,7 @@ umask 022
 name=${1:-}
 case $name in
   asterisk) suite=sid packages=asterisk,asterisk-ooh323 ;;     # no other suite has them
-  clients) suite=trixie packages=baresip-core,chromium-headless-shell,linphone-cli,sip-tester ;;
+  clients) suite=trixie packages=baresip-core,chromium-headless-shell,linphone-cli ;;
   *) echo "rootfs: not asterisk or clients: $name" >&2; exit 2 ;;
 esac
 

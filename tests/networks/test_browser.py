@@ -17,6 +17,7 @@ from tests.tools.certificates import Authority
 from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.chromium import chromium
 from tests.tools.clients.counts import heard
+from tests.tools.clients.linphone import Linphone
 from tests.tools.clients.webphone import WebPhone, site
 from tests.tools.listeners import SECRET
 from tests.tools.message import uri_in
@@ -132,10 +133,11 @@ async def test_browsers_call_each_other(pool: Pool, open_phone: Open) -> None:
     await idle(*pool.proxies)
 
 
-async def test_a_browser_calls_baresip(pool: Pool, open_phone: Open) -> None:
+@pytest.mark.parametrize("kind", [Baresip, Linphone], ids=["baresip", "linphone"])
+async def test_a_browser_calls_a_soft_phone(pool: Pool, open_phone: Open, kind: type[Baresip | Linphone]) -> None:
     """Voice and video between the two, encrypted on the one side and plain on the other; either hangs up."""
     pool.set(registrar=1, expires=120, learned=1)
-    async with open_phone("alice") as alice, Baresip.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
+    async with open_phone("alice") as alice, kind.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
         await alice.register()
         await alice.call(f"sip:bob@{ALIAS}", video=True)
         await asyncio.gather(heard(alice), heard(bob))

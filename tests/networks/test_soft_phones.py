@@ -12,15 +12,18 @@ import pytest
 from e2e.embedded.network import add_host
 from tests.networks.conftest import PBX
 from tests.sip.test_listeners import answering_with
+from tests.tools.certificates import HOST, Authority
 from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.counts import heard
 from tests.tools.clients.linphone import Linphone
 from tests.tools.digest import REALM, ha1
+from tests.tools.listeners import PORTS, SECRET
 from tests.tools.nat import inside
 from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media
 from tests.tools.sip import Phone
+from tests.tools.transport import Protocol
 
 PROXIES, HOSTS = "198.18.5", "198.18.146"
 USERS = ("alice", "bob", "carol")  # each on a host of that name
@@ -28,34 +31,51 @@ SILENCE_SECONDS = 3
 PASSWORD = "correct-horse"
 
 SoftPhone = Baresip | Linphone
-Kind = type[Baresip] | type[Linphone]
-Start = Callable[[Kind, str], contextlib.AbstractAsyncContextManager[SoftPhone]]
+Kind = type[SoftPhone]
+Start = Callable[..., contextlib.AbstractAsyncContextManager[SoftPhone]]  # of a kind, a user, over a transport
 OTHER: dict[Kind, Kind] = {Baresip: Linphone, Linphone: Baresip}
 EACH = pytest.mark.parametrize("kind", OTHER, ids=lambda kind: kind.__name__.lower())
+OVER = pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 
 
 @pytest.fixture(scope="module")
-def proxies(network: None) -> Iterator[Sequence[Proxy]]:
-    """With a short time-out for media."""
+def authority() -> Authority:
+    """Who has issued the proxies' certificate."""
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def proxies(network: None, authority: Authority) -> Iterator[Sequence[Proxy]]:
+    """With TLS, and a short time-out for media."""
     for number in (1, 2):
         subprocess.run(["ip", "address", "add", f"{PROXIES}.{number}/32", "dev", "lo"], check=True)
     for number, user in enumerate(USERS, 1):
         add_host(f"soft-{user}", f"{HOSTS}.{number}")
-    with fleet(2, PROXIES, media_timeout_seconds=SILENCE_SECONDS) as started:
+    secrets = {SECRET: authority.secret(HOST, *(f"{PROXIES}.{number}" for number in (1, 2)))}
+    listen = f"udp:5060 tcp:5060 tls:5061/{SECRET}"
+    with fleet(2, PROXIES, secrets=secrets, media_timeout_seconds=SILENCE_SECONDS, LISTEN=listen) as started:
         yield started
 
 
 @pytest.fixture
-def start(pool: Pool) -> Start:
+def start(pool: Pool, authority: Authority) -> Start:
     """Starts the phone of a user, who is registered at the pool then."""
     pool.set(registrar=1, expires=120, learned=1)
-    return lambda kind, user: kind.at(f"soft-{user}", f"sip:{user}@{ALIAS}", pool.primary.uri)
+
+    def at(
+        kind: Kind, user: str, transport: Protocol = "udp", password: str = ""
+    ) -> contextlib.AbstractAsyncContextManager[SoftPhone]:
+        server = f"sip:{pool.primary.ip}:{PORTS[transport]};transport={transport}"
+        return kind.at(f"soft-{user}", f"sip:{user}@{ALIAS}", server, password, authority.pem)
+
+    return at
 
 
+@OVER
 @EACH
-async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind) -> None:
+async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
     """It holds and resumes, and has voice and video in both directions again; either side hangs up."""
-    async with start(kind, "alice") as alice, start(OTHER[kind], "bob") as bob:
+    async with start(kind, "alice", transport) as alice, start(OTHER[kind], "bob") as bob:
         await alice.call(f"sip:bob@{ALIAS}")
         await asyncio.gather(heard(alice), heard(bob))
         await asyncio.gather(alice.hold(), bob.held())
@@ -70,10 +90,15 @@ async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind) -> N
     await idle(*pool.proxies)
 
 
+@OVER
 @EACH
-async def test_it_transfers(pool: Pool, start: Start, kind: Kind) -> None:
+async def test_it_transfers(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
     """It sends the one that it talks to on to a third, who is called by them then, with voice and video."""
-    async with start(kind, "alice") as alice, start(OTHER[kind], "bob") as bob, start(kind, "carol") as carol:
+    async with (
+        start(kind, "alice", transport) as alice,
+        start(OTHER[kind], "bob") as bob,
+        start(kind, "carol", transport) as carol,
+    ):
         await alice.call(f"sip:bob@{ALIAS}")
         await asyncio.gather(heard(alice), heard(bob))
         await alice.transfer(f"sip:carol@{ALIAS}")
@@ -82,13 +107,14 @@ async def test_it_transfers(pool: Pool, start: Start, kind: Kind) -> None:
     await idle(*pool.proxies)
 
 
+@OVER
 @EACH
-async def test_it_is_cut_off(pool: Pool, start: Start, kind: Kind) -> None:
+async def test_it_is_cut_off(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
     """It is killed within a call: once media has been silent for the time-out, the call ends at the other side."""
     with inside("pbx"):
         async with Media.at(PBX, echo=True) as media, Phone.at(PBX, 5060, user="echo") as phone:
             phone.script = answering_with(media)
-            async with start(kind, "alice") as alice:
+            async with start(kind, "alice", transport) as alice:
                 await alice.call(f"sip:echo@{ALIAS}")
                 await heard(alice)
             await phone.expect("BYE")
@@ -103,27 +129,32 @@ async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, algorithms
             proxy.control.set("ha1", f"{algorithm}:alice", ha1(algorithm, "alice", PASSWORD))
     async with start(kind, "bob") as bob:
         pool.set(realm=REALM, digests=",".join(algorithms))
-        async with kind.at("soft-alice", f"sip:alice@{ALIAS}", pool.primary.uri, PASSWORD) as alice:
+        async with start(kind, "alice", password=PASSWORD) as alice:
             await alice.call(f"sip:bob@{ALIAS}")
             await alice.hang_up()
             await bob.ended()
     await idle(*pool.proxies)
 
 
+@OVER
 @EACH
-async def test_it_follows_a_302(pool: Pool, start: Start, kind: Kind) -> None:
-    """To its INVITE, and linphone to its REGISTER as well; another proxy than the one that it knows serves its call."""
-    if kind is Linphone:
-        _redirect(pool)
-    async with start(kind, "alice") as alice, start(kind, "bob") as bob:
-        assert [proxy.count("redirected") for proxy in pool.proxies] == [2 if kind is Linphone else 0, 0]
-        _redirect(pool)
-        await alice.call(f"sip:bob@{ALIAS}")
-        await asyncio.gather(heard(alice), heard(bob))
-        assert [proxy.calls for proxy in pool.proxies] == [0, 1]
-        await alice.hang_up()
-        await bob.ended()
-    assert [proxy.count("redirected") for proxy in pool.proxies] == [3 if kind is Linphone else 1, 0]
+async def test_mode_redirect(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
+    """It follows the 302 to its INVITE, linphone also that to its REGISTER; over TLS, by address, it is sent none."""
+    async with start(OTHER[kind], "bob") as bob:
+        if kind is Linphone:
+            _redirect(pool)
+        async with start(kind, "alice", transport) as alice:
+            _redirect(pool)
+            await alice.call(f"sip:bob@{ALIAS}")
+            assert [proxy.calls for proxy in pool.proxies] == [0, 1]
+            assert pool.count("redirected") == (0 if transport == "tls" else 1 + (kind is Linphone))
+            await asyncio.gather(heard(alice), heard(bob))
+            await alice.hang_up()
+            await bob.ended()
+            await bob.call(f"sip:alice@{ALIAS}")
+            await asyncio.gather(heard(alice), heard(bob))
+            await bob.hang_up()
+            await alice.ended()
     await idle(*pool.proxies)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -31,11 +32,12 @@ class Authority:
         self._certificate = self._builder(self._name, self._key).add_extension(constraints, critical=True)
         self.pem = self._certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    def secret(self, host: str = HOST) -> Secret:
-        """A new certificate with its key, and the authority's own."""
+    def secret(self, host: str = HOST, *ips: str) -> Secret:
+        """A new certificate with its key, and the authority's own; it is for these addresses as well."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        names = x509.SubjectAlternativeName([x509.DNSName(host)])
+        addresses = [x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips]
+        names = x509.SubjectAlternativeName([x509.DNSName(host), *addresses])
         certificate = self._builder(name, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         return {
             "tls.crt": certificate.public_bytes(Encoding.PEM),

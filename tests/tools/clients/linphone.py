@@ -21,7 +21,7 @@ from pathlib import Path
 from e2e.embedded.network import enter
 from e2e.embedded.waiting import late
 from tests.tools.clients.counts import Counts
-from tests.tools.clients.program import running, tone
+from tests.tools.clients.program import equip, running
 from tests.tools.foreign import RUN
 from tests.tools.wait import POLL_SECONDS, WITHIN_SECONDS, until
 
@@ -80,16 +80,18 @@ class Linphone:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def at(cls, host: str, uri: str, server: str, password: str = "") -> AsyncIterator[Linphone]:
-        """Runs on that host, registered as `uri` by way of `server`, a SIP URI; killed at the end, whatever it does."""
+    async def at(
+        cls, host: str, uri: str, server: str, password: str = "", trusted: bytes = b""
+    ) -> AsyncIterator[Linphone]:
+        """As Baresip.at."""
         with tempfile.TemporaryDirectory(prefix="linphone-", ignore_cleanup_errors=True) as directory:
             run = Path(directory)
+            equip(run, trusted)
             (run / ".local/share/linphone").mkdir(parents=True)
             user = uri.removeprefix("sip:").partition("@")[0]
             account = ACCOUNT.format(uri=uri, server=server)
             credentials = CREDENTIALS.format(user=user, password=password) if password else ""
             (run / "linphonerc").write_text(CONFIGURATION.read_text() + account + credentials)
-            tone(run / "tone.wav")
             _nft(host, "--file", "-", said=COUNTERS)
             files = ("--config", f"{RUN}/linphonerc", "--log", f"{RUN}/linphone.log", "--pipe", f"{RUN}/control")
             with running(run, "linphone-daemon", *files, "--auto-answer", "-C", host=host):

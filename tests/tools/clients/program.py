@@ -1,4 +1,4 @@
-"""A program of the clients' root file system (tests/tools/rootfs.sh), and what it hears for want of a microphone."""
+"""A program of the clients' root file system (tests/tools/rootfs.sh), and what a soft phone reads."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def running(run: Path, *command: str, host: str = "") -> Iterator[subprocess.Pop
         process.wait()
 
 
-def tone(path: Path) -> None:
-    """Writes a tone of a minute."""
+def equip(run: Path, trusted: bytes) -> None:
+    """A tone for its microphone, and the certificate (PEM) of the authority that it trusts."""
+    (run / "ca.crt").write_bytes(trusted)
     samples = [round(8000 * math.sin(2 * math.pi * TONE_HZ * at / TONE_RATE)) for at in range(TONE_RATE)]
-    with wave.open(str(path), "wb") as file:
+    with wave.open(str(run / "tone.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(TONE_RATE)

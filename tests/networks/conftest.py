@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from e2e.embedded.network import add_host, make_node
 from tests.sip.conftest import pytest_runtest_makereport
 from tests.tools import answers
+from tests.tools.clients import table
 from tests.tools.nat import inside
 from tests.tools.pool import Pool, to
 from tests.tools.proxies import Proxy, fleet
@@ -24,6 +26,10 @@ __all__ = ["pytest_runtest_makereport"]  # a failed test shows what the proxies 
 PROXIES = "198.18.1"
 PBX = "198.18.200.1"
 SERVICE = "198.19.255.1"  # in front of the primary, as kube-proxy does it: another address and, for UDP, another port
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    table.register(config, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, LISTENING, PROXIES, TARGETS
 from tests.tools.certificates import Authority
+from tests.tools.clients import table
 from tests.tools.listeners import LISTEN, SECRET
 from tests.tools.pool import Pool
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.sip import Phone
 
 LOG_CHARACTERS = 4000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    table.register(config, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

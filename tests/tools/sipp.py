@@ -160,6 +160,11 @@ class Sipp:
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """As a crash does: whoever it talks to is told nothing."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         if self.running:
             self.thaw()

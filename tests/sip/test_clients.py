@@ -1,0 +1,121 @@
+"""SIPp as a client, which follows a 302: all that a phone does, over each of its transports, in both modes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.sip.test_listeners import answering_with
+from tests.sip.test_registrar import contacts
+from tests.tools.addresses import CLIENTS, CUT_OFF, PSTN
+from tests.tools.clients.sipp import Server, calling, registered
+from tests.tools.pool import ALIAS, Pool, idle, to
+from tests.tools.proxies import Proxy, fleet
+from tests.tools.rtp import Media
+from tests.tools.sessions import Incoming
+from tests.tools.sip import Phone
+from tests.tools.sipp import Sipp
+from tests.tools.transport import Protocol
+from tests.tools.wait import until
+
+PROTOCOLS: list[Protocol] = ["udp", "tcp"]
+PACKETS = 25
+SILENCE_SECONDS = 3
+ENDED = [("Event", "refer"), ("Subscription-State", "terminated;reason=noresource")]
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Sequence[Proxy]]:
+    """They give a call without media up soon."""
+    with fleet(2, CUT_OFF, media_timeout_seconds=SILENCE_SECONDS) as started:
+        yield started
+
+
+@pytest.fixture
+async def other(pool: Pool) -> AsyncIterator[Phone]:
+    """Whom they talk to: behind a gateway, so that it may call as well."""
+    pool.routes(to(f"sip:{PSTN}.1:5060"))
+    async with Phone.at(f"{PSTN}.1", 5060) as phone:
+        yield phone
+
+
+async def heard(media: Media, sdp: str) -> None:
+    """Voice and video go there, and come back."""
+    before = {kind: received for kind, (_, received) in media.counts().items()}
+    await media.send(sdp, PACKETS)
+
+    def back() -> bool:
+        return all(received - before[kind] >= PACKETS for kind, (_, received) in media.counts().items())
+
+    await until(back, f"{PACKETS} packets of each come back: {media.counts()}")
+
+
+def is_registered(phone: Sipp, pool: Pool) -> bool:
+    """Every proxy knows where bob is."""
+    assert phone.running, phone.errors()
+    return all(contacts(proxy) for proxy in pool.proxies)
+
+
+async def ask(call: Incoming) -> None:
+    """For the next step (tests/tools/clients/sipp.py)."""
+    assert (await call.request("INFO")).message.status == 200
+
+
+@pytest.mark.client("SIPp", does=("registers", "calls", "is called", "media", "holds", "transfers", "hangs up"))
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_it_does_what_phones_do(pool: Pool, other: Phone, tmp_path: Path, protocol: Protocol, mode: str) -> None:
+    """It registers; another one calls, holds, resumes, transfers the one it talks to to the first, and hangs up."""
+    pool.set(mode=mode, registrar=1, expires=120, learned=1)
+    pool.table(0, 5)
+    server, bob_at = Server(pool.primary.ip, protocol), f"sip:bob@{ALIAS}"
+    async with Media.at(f"{PSTN}.1") as media:
+        other.script = answering_with(media)
+        with registered(server, f"{CLIENTS}.8", "bob", tmp_path) as bob:
+            await until(lambda: is_registered(bob, pool), "bob is registered")
+            with calling(server, f"{CLIENTS}.9", "alice", tmp_path, transfer_to=bob_at) as alice:
+                call = await other.expect_call()
+                await call.acked.wait()
+                await heard(media, call.remote_sdp)
+                await ask(call)
+                await until(lambda: "a=sendonly" in call.remote_sdp, "alice holds")
+                await ask(call)
+                await until(lambda: "a=sendrecv" in call.remote_sdp, "alice resumes")
+                await heard(media, call.remote_sdp)
+                await ask(call)
+                refer = await other.expect("REFER")
+                assert refer.message.header("Refer-To") == f"<{bob_at}>"
+                transferred = await other.call(bob_at, to=(pool.primary.ip, 5060), body=media.sdp)
+                assert transferred.status == 200
+                await heard(media, transferred.remote_sdp)
+                assert (await call.request("NOTIFY", ENDED)).message.status == 200
+                await ask(call)
+                result = await asyncio.to_thread(alice.wait, 10)
+            assert await transferred.bye() == 200, bob.errors()
+    assert (result.completed, result.redirected) == (1, mode == "redirect"), alice.errors()
+    assert call.served_by == pool.members[0].ip
+    await idle(*pool.proxies)
+
+
+@pytest.mark.client("SIPp", transport=("UDP", "TCP"), does=("is cut off",))
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_it_is_cut_off(impatient: Sequence[Proxy], pbx: Phone, tmp_path: Path, mode: str) -> None:
+    """It is killed within a call: once media has been silent for the time-out, the call ends at the other side."""
+    pool = Pool(impatient)
+    await pool.reset()
+    pool.set(mode=mode)
+    pool.table(0, 5)
+    with ExitStack() as stack:
+        for number, protocol in enumerate(PROTOCOLS):
+            server = Server(pool.primary.ip, protocol)
+            alice = stack.enter_context(calling(server, f"{CLIENTS}.{20 + number}", protocol, tmp_path, transfer_to=""))
+            call = await pbx.expect_call(number=number)
+            await call.acked.wait()
+            alice.kill()
+    for call in pbx.incoming:
+        await call.ended.wait()
+    await idle(*pool.proxies)

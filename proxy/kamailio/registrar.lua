@@ -7,24 +7,53 @@
 
 local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
 local get, set, inc = sht.sht_get, sht.sht_sets, sht.sht_inc
-local tokens = require("tokens")
+local tokens, gruu = require("tokens"), require("gruu")
 
+-- Seconds after which a client is to send something over a connection, so that no router forgets it (docs/networks.md).
+local FLOW_TIMER = 60
 local ANSWER_SECONDS = 5 -- for all of a peer's locations, after which the next one is asked
 
 local function bracketed(address) return string.find(address, ":", 1, true) and "[" .. address .. "]" or address end
 
+-- The contacts of an address of record, the latest first.
+local function contacts_of(aor)
+  local found = {}
+  if KSR.registrar.reg_fetch_contacts("location", aor, "seen") <= 0 then return found end
+  for at = 0, (pvget("$(ulc(seen=>count))") or 0) - 1 do
+    local function of(field) return pvget("$(ulc(seen=>" .. field .. ")[" .. at .. "])") end
+    local left = (of("expires") or 0) - pvget("$TS")
+    if left > 0 then
+      found[#found + 1] = { left = left, address = of("addr"), path = of("path"), call_id = of("callid"),
+        cseq = of("cseq"), instance = of("instance"), reg_id = of("regid") or 0, ruid = of("ruid"), connection = of("conid") }
+    end
+  end
+  KSR.registrar.reg_free_contacts("seen")
+  return found
+end
+
 -- The address of record of a URI: a user of one of the pool's own names or of its realm is the same one. $var(aor), "" where
--- it has no user.
+-- it has no user. $var(instance): what lookup is told besides, where the URI is a GRUU and so one instance's alone.
 function vp_aor(uri)
-  local user, host = string.match(uri or "", "^sips?:([^@;?]+)@(%[[^%]]*%])")
-  if not user then user, host = string.match(uri or "", "^sips?:([^@;?]+)@([^:;?>]+)") end
-  local aor = ""
+  local user, host, params = string.match(uri or "", "^sips?:([^@;?]+)@(%[[^%]]*%])([^?]*)")
+  if not user then user, host, params = string.match(uri or "", "^sips?:([^@;?]+)@([^:;?>]+)([^?]*)") end
+  local aor, instance = "", ""
   if user then
     host = string.lower(host)
     if get("alias", host) == 1 or host == pvget("$var(realm)") then host = "pool.invalid" end
     aor = "sip:" .. user .. "@" .. host
+    local given = string.match(params .. ";", ";gr=?([^;]*);")
+    if given == "" then
+      local hidden, is_it = gruu.reveal(user)
+      given = nil
+      for _, contact in ipairs(hidden and contacts_of("sip:" .. hidden) or {}) do
+        if is_it(contact) then aor, given = "sip:" .. hidden, gruu.instance(contact) end
+      end
+      given = given or "none"
+    end
+    if given then instance = ";gr=" .. given end
   end
   pvset("$var(aor)", aor)
+  pvset("$var(instance)", instance)
   return 1
 end
 
@@ -53,15 +82,119 @@ function vp_contacts_elsewhere()
   return 1
 end
 
--- A Path over the flow that the request came by, as PATH makes them: $var(path). The path module's own cannot be saved here:
--- it is written when a message leaves, and knows then by which socket.
-function vp_own_path(network)
+local function wants(option)
+  for _, supported in ipairs(headers("Supported")) do
+    for tag in string.gmatch(string.lower(supported), "[%w.-]+") do
+      if tag == option then return true end
+    end
+  end
+  return false
+end
+
+-- Whether a REGISTER asks for outbound (RFC 5626) and may have it. Not over UDP, where clients would keep the flow alive by
+-- STUN, which would answer strangers as well; not where somebody stands between who does not know it.
+local function outbound()
+  local contact = headers("Contact")[1] or ""
+  local asked = string.find(contact, ";%s*reg%-id%s*=%s*%d") and string.find(contact, ";%s*%+sip%.instance%s*=")
+  return asked and pvget("$proto") ~= "udp" and pvget("$hdrc(Via)") == 1 and wants("outbound")
+end
+
+-- The Path by which a client is reached over its flow: $var(route_mac), its user, signed, and $var(path_params); a proxy
+-- behind the one that holds the flow says of it what that has said.
+function vp_path(network)
+  local params = {}
+  if network and network ~= "" then params[1] = "net=" .. network end
+  if outbound() or string.find(headers("Path")[1] or "", ";ob[;>]") then params[#params + 1] = "ob" end
   vp_route_mac("path")
+  pvset("$var(path_params)", table.concat(params, ";"))
+  return 1
+end
+
+-- The whole of it: $var(path). The path module's own cannot be saved here: it is written when a message leaves, and knows then
+-- by which socket.
+function vp_own_path(network)
+  vp_path(network)
+  local params = pvget("$var(path_params)")
   local transport = string.gsub(string.lower(pvget("$proto")), "wss", "ws")    -- in a URI both are ws
   local received = "sip:" .. bracketed(pvget("$si")) .. ":" .. pvget("$sp")
     .. (transport ~= "udp" and "%3Btransport%3D" .. transport or "")
   pvset("$var(path)", "<sip:" .. pvget("$var(route_mac)") .. "@" .. bracketed(pvget("$Ri")) .. ":" .. get("ctl", "by")
-    .. ";lr;received=" .. received .. (network and network ~= "" and ";net=" .. network or "") .. ">")
+    .. ";lr;received=" .. received .. (params ~= "" and ";" .. params or "") .. ">")
+  return 1
+end
+
+-- A contact as it stands in a Contact header.
+local function written(contact)
+  return "<" .. contact.address .. ">" .. ";expires=" .. contact.left
+    .. (contact.instance and ';+sip.instance="' .. contact.instance .. '"' or "")
+    .. (contact.reg_id > 0 and ";reg-id=" .. contact.reg_id or "")
+end
+
+-- Before a REGISTER is saved: a client that has another instance than before, at the same address, is not two. usrloc looks at
+-- the instance alone.
+function vp_forget_namesake(aor)
+  local sent = headers("Contact")[1] or ""
+  local address, instance = string.match(sent, "<([^>]*)>"), string.match(sent, ';%s*%+sip%.instance%s*=%s*"([^"]*)"')
+  if not (address and instance) then return 1 end
+  for _, contact in ipairs(contacts_of(aor)) do
+    if contact.address == address and contact.instance ~= instance then
+      KSR.registrar.unregister_ruid("location", aor, contact.ruid)
+    end
+  end
+  return 1
+end
+
+-- A REGISTER that has been saved is answered with all contacts of its user, and the GRUUs of those that have instances.
+function vp_registered()
+  local aor, lines = pvget("$var(aor)"), {}
+  local user, domain = string.match(pvget("$tu"), "^sips?:([^@]+)@(%[[^%]]*%])")
+  if not user then user, domain = string.match(pvget("$tu"), "^sips?:([^@]+)@([^:;?]+)") end
+  local with_gruu = wants("gruu")
+  for _, contact in ipairs(contacts_of(aor)) do
+    local line, instance = "Contact: " .. written(contact), gruu.instance(contact)
+    if with_gruu and instance ~= "" then
+      line = line .. ';pub-gruu="sip:' .. user .. "@" .. domain .. ";gr=" .. instance .. '"'
+        .. ';temp-gruu="sip:' .. gruu.temporary(string.sub(aor, 5), contact) .. "@" .. domain .. ';gr"'
+    end
+    lines[#lines + 1] = line
+  end
+  if outbound() then
+    lines[#lines + 1] = "Require: outbound"
+    lines[#lines + 1] = "Flow-Timer: " .. FLOW_TIMER
+  end
+  if #lines > 0 then KSR.hdr.append_to_reply(table.concat(lines, "\r\n") .. "\r\n") end
+  KSR.sl.send_reply(200, "OK")
+  return 1
+end
+
+-- Whether the client's connection was ours, and is gone.
+local function lost(contact)
+  local path = contact.path or ""
+  local holder = get("peer", string.match(path, "@([^%[%]:;]+)") or string.match(path, "@%[([^%]]+)") or "") or get("ctl", "name")
+  return holder == get("ctl", "name") and string.find(path, "%3Btransport%3D", 1, true)
+    and not (contact.connection and KSR.tcpops.tcp_conid_state(contact.connection) > 0)
+end
+
+-- Before a user is called: contacts that are lost are forgotten, unless there are no others: $var(lost) 1.
+function vp_forget_lost()
+  local aor, gone, left = pvget("$var(aor)"), {}, 0
+  for _, contact in ipairs(contacts_of(aor)) do
+    if lost(contact) then gone[#gone + 1] = contact else left = left + 1 end
+  end
+  for _, contact in ipairs(left > 0 and gone or {}) do KSR.registrar.unregister_ruid("location", aor, contact.ruid) end
+  KSR.pv.seti("$var(lost)", left == 0 and #gone > 0 and 1 or 0)
+  return 1
+end
+
+-- Of the contacts that are to ring only those of the instance that is called: $xavp(contacts), from the last to the first.
+function vp_instance_alone()
+  local wanted = string.match(pvget("$var(instance)"), ";gr=(.*)")
+  for at = pvget("$xavp(contacts[*])") and 11 or -1, 0, -1 do
+    local instance = pvget("$xavp(contacts[" .. at .. "]=>instance)")
+    if pvget("$xavp(contacts[" .. at .. "]=>uri)") and instance ~= "<" .. wanted .. ">" then
+      KSR.pv.unset("$xavp(contacts[" .. at .. "])")
+    end
+  end
   return 1
 end
 
@@ -118,9 +251,18 @@ function vp_tell_peers()
   return 1
 end
 
+-- A copy of a REGISTER. $var(older) 1: we know a later one of its instance; usrloc looks at that for addresses alone.
 function vp_learned_one()
-  note_aor(pvget("$tu"))
+  local aor, older = pvget("$tu"), 0
+  note_aor(aor)
   if pvget("$hdr(X-VP-Taught)") then inc("learn", "got") end
+  local sent = headers("Contact")[1] or ""
+  for _, contact in ipairs(contacts_of(aor)) do
+    if contact.instance and contact.call_id == pvget("$ci") and contact.cseq >= tonumber(pvget("$cs"))
+      and string.find(sent, contact.instance, 1, true)
+      and contact.reg_id == (tonumber(string.match(sent, ";%s*reg%-id%s*=%s*(%d+)")) or 0) then older = 1 end
+  end
+  KSR.pv.seti("$var(older)", older)
   return 1
 end
 
@@ -142,21 +284,11 @@ function vp_teach(peer)
     sht.sht_iterator_end("aors")
   end
   for _, aor in ipairs(aors) do
-    if KSR.registrar.reg_fetch_contacts("location", aor, "taught") > 0 then
-      for at = 0, (pvget("$(ulc(taught=>count))") or 0) - 1 do
-        local function of(field) return pvget("$(ulc(taught=>" .. field .. ")[" .. at .. "])") end
-        local left = (of("expires") or 0) - pvget("$TS")
-        if left > 0 then
-          local q = of("q") or -1
-          local lines = { "Contact: <" .. of("addr") .. ">;expires=" .. left .. (q >= 0 and ";q=" .. q / 1000 or ""),
-            "X-VP-Taught: 1" }
-          local path = of("path")
-          if path and path ~= "" then lines[#lines + 1] = "Path: " .. path end
-          send(peer, "REGISTER", aor, of("callid"), of("cseq"), lines)
-          count = count + 1
-        end
-      end
-      KSR.registrar.reg_free_contacts("taught")
+    for _, contact in ipairs(contacts_of(aor)) do
+      local lines = { "Contact: " .. written(contact), "X-VP-Taught: 1" }
+      if contact.path and contact.path ~= "" then lines[#lines + 1] = "Path: " .. contact.path end
+      send(peer, "REGISTER", aor, contact.call_id, contact.cseq, lines)
+      count = count + 1
     end
   end
   serial = serial + 1

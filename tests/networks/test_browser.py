@@ -13,6 +13,7 @@ from e2e.embedded.network import add_host
 from tests.networks.conftest import PBX
 from tests.sip.test_listeners import answering_with, assert_plain
 from tests.sip.test_register import hop_of
+from tests.sip.test_registrar import locations
 from tests.tools.certificates import Authority
 from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.chromium import chromium
@@ -26,6 +27,7 @@ from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media
 from tests.tools.sip import Phone
+from tests.tools.wait import until
 
 PROXIES = "198.18.4"
 BROWSER, SOFT_PHONE = "198.18.143.1", "198.18.144.1"
@@ -131,6 +133,34 @@ async def test_browsers_call_each_other(pool: Pool, open_phone: Open) -> None:
         await bob.hang_up()
         await alice.ended()
     await idle(*pool.proxies)
+
+
+async def test_its_call_outlives_its_connection(pool: Pool, open_phone: Open) -> None:
+    """It has a GRUU, which it gives for its Contact: when its WebSocket breaks within a call and it has registered over
+    another one, the other side's BYE finds it.
+    """
+    pool.set(registrar=1, expires=120, learned=1)
+    async with open_phone("alice") as alice, Baresip.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
+        await alice.register()
+        gruu = await alice.gruu()
+        assert gruu.startswith(f"sip:alice@{ALIAS};gr=urn:uuid:")
+        await asyncio.gather(bob.call(gruu), alice.answer(video=True))
+        await asyncio.gather(heard(alice), heard(bob))
+        before = path(pool.primary, "alice")
+        (connection,) = pool.primary.control("ws.dump")["connections"]
+        pool.primary.control("ws.close", int(connection.partition(":")[0]))
+        await until(lambda: path(pool.primary, "alice") != before, "it has registered again")
+        await asyncio.gather(heard(alice), heard(bob))
+        await bob.hang_up()
+        await alice.ended()
+    await idle(*pool.proxies)
+
+
+def path(proxy: Proxy, user: str) -> str:
+    """Of that user's one contact."""
+    (record,) = [record for record in locations(proxy) if record["AoR"] == f"{user}@pool.invalid"]
+    (one,) = record["Contacts"]
+    return str(one["Contact"]["Path"])
 
 
 @pytest.mark.parametrize("kind", [Baresip, Linphone], ids=["baresip", "linphone"])

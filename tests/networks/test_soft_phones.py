@@ -12,6 +12,7 @@ import pytest
 from e2e.embedded.network import add_host
 from tests.networks.conftest import PBX
 from tests.sip.test_listeners import answering_with
+from tests.sip.test_registrar import locations
 from tests.tools.certificates import HOST, Authority
 from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.counts import heard
@@ -24,6 +25,7 @@ from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
+from tests.tools.wait import until
 
 PROXIES, HOSTS = "198.18.5", "198.18.146"
 USERS = ("alice", "bob", "carol")  # each on a host of that name
@@ -162,3 +164,31 @@ def _redirect(pool: Pool) -> None:
     """To the member, as the primary has no room."""
     pool.set(mode="redirect")
     pool.table(0, 5)
+
+
+async def test_baresip_has_two_flows(pool: Pool, start: Start) -> None:
+    """With an account that keeps flows (RFC 5626) to two proxies it rings once; when one proxy is gone, over the other
+    flow.
+    """
+    primary, member = pool.proxies
+    flows = f';sipnat=outbound;outbound2="{member.uri};transport=tcp"'
+    server = f"{primary.uri};transport=tcp"
+    async with start(Baresip, "alice") as alice, Baresip.at("soft-bob", f"sip:bob@{ALIAS}", server, more=flows) as bob:
+        await until(lambda: reg_ids(primary) == [1, 2], "both flows are known")
+        await alice.call(f"sip:bob@{ALIAS}")
+        await asyncio.gather(heard(alice), heard(bob))
+        await bob.hang_up()
+        await alice.ended()
+        member.kill()
+        Pool((primary,)).table(100)
+        await alice.call(f"sip:bob@{ALIAS}")
+        await asyncio.gather(heard(alice), heard(bob))
+        await alice.hang_up()
+        await bob.ended()
+    await idle(primary)
+
+
+def reg_ids(proxy: Proxy) -> list[int]:
+    """Of bob's flows."""
+    found = [record["Contacts"] for record in locations(proxy) if record["AoR"] == "bob@pool.invalid"]
+    return sorted(one["Contact"]["Reg-Id"] for contacts in found for one in contacts)

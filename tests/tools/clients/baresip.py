@@ -53,18 +53,18 @@ class Baresip:
     @classmethod
     @contextlib.asynccontextmanager
     async def at(
-        cls, host: str, uri: str, server: str, password: str = "", trusted: bytes = b""
+        cls, host: str, uri: str, server: str, password: str = "", trusted: bytes = b"", *, more: str = ""
     ) -> AsyncIterator[Baresip]:
         """Runs on that host, registered as `uri` by way of `server`, a SIP URI; killed at the end, whatever it does.
 
-        `trusted`: who has issued the server's certificate, where it speaks TLS.
+        `trusted`: who has issued the server's certificate, where it speaks TLS; `more`: what its account has besides.
         """
         with tempfile.TemporaryDirectory(prefix="baresip-", ignore_cleanup_errors=True) as directory:
             run = Path(directory)
             equip(run, trusted)
             (run / "config").write_text(CONFIGURATION.read_text() + (TRUST.format(run=RUN) if trusted else ""))
             account = ACCOUNT.format(uri=uri, server=server) + (f";auth_pass={password}" if password else "")
-            (run / "accounts").write_text(f"{account}\n")
+            (run / "accounts").write_text(f"{account}{more}\n")
             with running(run, "baresip", "-f", RUN, host=host):
                 async with cls._controlled(host, uri) as phone:
                     await until(phone.is_registered, f"{uri} is registered")

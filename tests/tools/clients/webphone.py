@@ -38,6 +38,10 @@ class WebPhone:
     async def register(self) -> None:
         await self._do("register", self._server, self.uri)
 
+    async def gruu(self) -> str:
+        """The address of this instance alone, as the registrar has given it."""
+        return str(await self._do("gruu"))
+
     async def call(self, uri: str, *, video: bool = False) -> None:
         """Returns once it is answered."""
         await self._do("call", uri, video)

@@ -37,6 +37,9 @@ globalThis.phone = {
     await registered;
   },
 
+  // The address of this instance alone, from the registrar.
+  gruu: () => agent.contact.pub_gruu,
+
   // Resolves once the call stands.
   async call(uri, video) {
     await agent.call(uri, { mediaConstraints: constraints(video) }).established;

@@ -13,6 +13,8 @@ local tokens, gruu = require("tokens"), require("gruu")
 local FLOW_TIMER = 60
 local ANSWER_SECONDS = 5 -- for all of a peer's locations, after which the next one is asked
 
+local M = { teachers = {} } -- what else a proxy that starts is taught: functions of its address, which tell how many they sent
+
 local function bracketed(address) return string.find(address, ":", 1, true) and "[" .. address .. "]" or address end
 
 -- The contacts of an address of record, the latest first.
@@ -57,13 +59,14 @@ function vp_aor(uri)
   return 1
 end
 
-local function headers(name)
+function M.headers(name)
   local found = {}
   for at = 0, (pvget("$hdrc(" .. name .. ")") or 0) - 1 do
     found[#found + 1] = pvget("$(hdr(" .. name .. ")[" .. at .. "])")
   end
   return found
 end
+local headers = M.headers
 
 -- $var(elsewhere) 1: a contact is not where the request came from. It is reached over the flow then, or anybody could
 -- register somebody else's address.
@@ -200,7 +203,7 @@ end
 
 local serial = 0
 
-local function send(peer, method, to, call_id, cseq, lines, note)
+function M.send(peer, method, to, call_id, cseq, lines, note)
   local head = tokens.number(tokens.head("l", get("ctl", "tick") or 0))
   lines[#lines + 1] = "X-VP-Token: " .. tokens.sign(head, "pool", "", "", call_id)
   pvset("$uac_req(method)", method)
@@ -218,8 +221,10 @@ local function send(peer, method, to, call_id, cseq, lines, note)
   KSR.pv.seti("$uac_req(cseqno)", 0)
 end
 
+local send = M.send
+
 -- The peers' addresses, as in a URI.
-local function peers()
+function M.peers()
   local found, own = {}, get("ctl", "name")
   if sht.sht_iterator_start("peers", "peer") > 0 then
     while sht.sht_iterator_next("peers") > 0 do
@@ -232,6 +237,7 @@ local function peers()
   table.sort(found)
   return found
 end
+local peers = M.peers
 
 -- usrloc can be asked for an address of record, not for all of them: so these are kept beside it (aor=>, without "sip:").
 local function note_aor(aor) set("aor", string.sub(aor, 5), "1") end
@@ -291,6 +297,7 @@ function vp_teach(peer)
       count = count + 1
     end
   end
+  for _, teach in ipairs(M.teachers) do count = count + teach(peer) end
   serial = serial + 1
   send(peer, "INFO", "sip:pool.invalid", "taught-" .. pvget("$pp") .. "-" .. serial .. "-" .. pvget("$TS"), 1,
     { "X-VP-Taught: " .. count })
@@ -314,8 +321,7 @@ end
 local expires
 
 function vp_learn()
-  if get("ctl", "registrar") ~= 1 then return 1 end
-  if get("ctl", "expires") ~= expires then
+  if get("ctl", "registrar") == 1 and get("ctl", "expires") ~= expires then
     expires = get("ctl", "expires")
     KSR.jsonrpcs.exec('{"jsonrpc":"2.0","id":1,"method":"cfg.seti","params":["registrar","max_expires",' .. expires .. "]}")
   end
@@ -328,3 +334,5 @@ function vp_learn()
   end
   return 1
 end
+
+return M

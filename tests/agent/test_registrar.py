@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from switchboard.pool.spec import Registrar
+from switchboard.pool.spec import Authentication, Registrar
 from tests.agent.pod import Pod, pods, settings
 from tests.tools.addresses import NETWORK
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 
 WANTED = settings(registrar=Registrar(enabled=True, max_expires_seconds=300))
-CLIENT = f"{NETWORK}.16.50"
+CLIENT, UPSTREAM = f"{NETWORK}.16.50", f"{NETWORK}.16.40"
+DELEGATED = settings(target=f"sip:{UPSTREAM}:5060", authentication=Authentication())
 
 
 @pytest.fixture
@@ -58,3 +59,23 @@ async def test_a_proxy_opens_when_it_knows_what_its_peers_know(both: Sequence[Po
             await other.hears(lambda report: report.boot not in ("", before))
             await until(second.ready, "open again")
             assert known(second) == known(first)
+
+
+async def test_a_proxy_opens_when_it_knows_from_where_clients_have_registered(both: Sequence[Pod]) -> None:
+    """Likewise, where a registrar upstream has the passwords."""
+    first, second = both
+    peers = tuple(pod.peer for pod in both)
+    first.start()
+    async with Phone.at(CLIENT) as alice, Phone.at(UPSTREAM, 5060), first.linked() as operator:
+        await operator.configure(DELEGATED, peers)
+        await operator.role("primary")
+        await until(first.ready, "the first is open")
+        assert await registered(alice, first)
+        second.start()
+        async with second.linked() as other:
+            await other.configure(DELEGATED, peers)
+            await other.role("member")
+            await until(second.ready, "the second is open")
+            assert second.proxy.control.dump("src") == first.proxy.control.dump("src") != {}
+            await other.configure(settings(target=f"sip:{UPSTREAM}:5060"), peers)
+            assert second.proxy.control.get("ctl", "delegated") == "0"

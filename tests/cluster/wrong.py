@@ -107,8 +107,16 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.clients.networks", ["198.51.100.0"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     ("spec.clients.networks", ["198.51.100.1/24"], "spec.clients.networks[0]", "CIDR notation without host bits"),
     ("spec.clients.origins", ["https://a.example/"], "spec.clients.origins[0]", "such as https://phone.example.com"),
-    ("spec.clients.auth", {"realm": "a.example"}, "spec.clients.auth.secretName", "Required value"),
-    ("spec.clients.auth", {"secretName": "users"}, "spec.clients.auth.realm", "Required value"),
+    ("spec.clients.auth", {"realm": "a.example"}, "spec.clients.auth", "must have either secretName"),
+    ("spec.clients.auth", AUTH | {"delegated": True}, "spec.clients.auth", "must have either secretName"),
+    ("spec.clients.auth", {"secretName": "users"}, "spec.clients.auth", "must have a realm"),
+    (
+        "spec",
+        SMALLEST["spec"]
+        | {"registrar": {"enabled": True}, "clients": {"networks": ["198.51.100.0/24"], "auth": {"delegated": True}}},
+        "spec.clients.auth",
+        "needs a registrar upstream",
+    ),
     ("spec.clients.auth", AUTH | {"secretName": "Users"}, "spec.clients.auth.secretName", "the name of a Secret"),
     ("spec.clients.auth", AUTH | {"realm": 'a"b'}, "spec.clients.auth.realm", "a host name in lower case"),
     ("spec.clients.auth", AUTH | {"algorithms": ["SHA-1"]}, "spec.clients.auth.algorithms[0]", '"SHA-256", "MD5"'),
@@ -122,7 +130,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.gateways", [GATEWAY | {"name": "Carrier A"}], "spec.gateways[0].name", "DNS label"),
     ("spec.gateways", [GATEWAY | {"networks": ["any"]}], "spec.gateways[0].networks[0]", "CIDR notation"),
     ("spec.gateways", [{"name": "g", "kind": "pstn"}], "spec.gateways[0]", "networks, certificateNames or username"),
-    ("spec.gateways", [GATEWAY | {"username": "trunk-1"}], "spec.gateways", "nobody is asked for a password"),
+    ("spec.gateways", [GATEWAY | {"username": "trunk-1"}], "spec.gateways", "there is no Secret with its password"),
     ("spec.gateways", [GATEWAY | {"credentials": {"secretName": "A"}}], "credentials.secretName", "name of a Secret"),
     ("spec.gateways", [GATEWAY | {"username": "a b"}], "spec.gateways[0].username", "such as trunk-1"),
     (

@@ -36,6 +36,7 @@ TABLES_OF_SETTINGS = (
     "origin",
     "urgent",
     "ha1",
+    "src",
     "learn",
 )
 MEMORIES = (
@@ -48,6 +49,7 @@ MEMORIES = (
     "health",
     "fail",
     "flood",
+    "asked",
 )  # what a proxy remembers for a while
 
 
@@ -159,6 +161,7 @@ class Pool:
             prev="",
             origins=0,
             realm="",
+            delegated=0,
             rate=0,
             agents="",
             registrar=0,

@@ -52,6 +52,7 @@ class Phone:
         self.script: Script = Incoming.answer
         self.answers: dict[str, int] = {}  # method → status, where it is not the usual 200
         self.answer_headers: dict[str, sip.Headers] = {}  # method → headers of that answer
+        self.grants = 60  # seconds, to whoever registers here
         self.incoming: list[Incoming] = []
         self.errors: list[BaseException] = []  # what went wrong in scripts; raised when the phone is closed
         self._transactions: dict[tuple[str, str], Transaction] = {}
@@ -231,7 +232,7 @@ class Phone:
         status = self.answers.get(request.method, 202 if request.method == "REFER" else 200)
         headers = [("Contact", self.contact)]
         if request.method == "REGISTER":
-            headers = [("Contact", f"{contact};expires=60") for contact in request.all("Contact")]
+            headers = [("Contact", f"{contact};expires={self.grants}") for contact in request.all("Contact")]
         headers += self.answer_headers.get(request.method, ())
         body = session.sdp if session is not None and request.body and status == 200 else ""
         await self.reply(packet, sip.response(request, status, headers, body, tag=fresh_tag()))

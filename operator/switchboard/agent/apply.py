@@ -18,7 +18,7 @@ from switchboard.agent.blobs import Blobs
 from switchboard.agent.environment import Environment
 from switchboard.agent.kamailio import Kamailio, Key, Refusal, Value
 from switchboard.agent.secrets import MountedSecret, credentials_in, users_in
-from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
+from switchboard.agent.wanted import Wanted, accept, address_list, configuration, learns, state
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Command, Peer, RoleName, Settings
 from switchboard.pool.gateways import InUse
@@ -208,7 +208,7 @@ class Applier:
 
     def _configuration(self, settings: Settings) -> dict[Key, Value]:
         authentication = settings.authentication
-        users = self._users.read(users_in(authentication) if authentication else None)
+        users = self._users.read(users_in(authentication) if authentication and not authentication.delegated else None)
         credentials = self._credentials.read(credentials_in(settings.gateways))
         return configuration(settings, self.wanted.peers, users, credentials or {})
 
@@ -218,8 +218,8 @@ class Applier:
         return self.wanted.settings is not None and self._admitted is not None
 
     async def _knows_locations(self) -> bool:
-        """Whether Kamailio has learned from its peers where clients are registered, if it is to know."""
-        if self.wanted.settings is None or not self.wanted.settings.registrar.enabled:
+        """Whether Kamailio has learned from its peers what it is to know of registered clients."""
+        if self.wanted.settings is None or not learns(self.wanted.settings):
             return True
         (learned,) = await self._kamailio.get([("ctl", "learned")])
         return learned == 1

@@ -96,21 +96,29 @@ def configuration(
     """
     return dict(
         [
-            *_authentication(settings.authentication if users is not None else None, users or {}),
+            *_authentication(settings.authentication, users),
             *((("own", gateway), password) for gateway, password in credentials.items()),
             *_settings(settings),
             *((("peer", peer.address), peer.name) for peer in peers),
-            (("ctl", "learn"), int(settings.registrar.enabled)),  # last: from its peers
+            (("ctl", "learn"), int(learns(settings))),  # last: from its peers
         ]
     )
 
 
-def _authentication(wanted: Authentication | None, users: Users) -> Iterator[tuple[Key, Value]]:
+def learns(settings: Settings) -> bool:
+    """Whether a proxy that starts is to learn from its peers where clients are registered, or from where."""
+    return settings.registrar.enabled or (settings.authentication is not None and settings.authentication.delegated)
+
+
+def _authentication(wanted: Authentication | None, users: Users | None) -> Iterator[tuple[Key, Value]]:
     """The users first: when a client is asked, its password is known."""
-    for (algorithm, user), ha1 in users.items():
+    for (algorithm, user), ha1 in (users or {}).items():
         yield ("ha1", f"{algorithm}:{user}"), ha1
-    yield ("ctl", "digests"), ",".join(wanted.algorithms) if wanted else ""
-    yield ("ctl", "realm"), wanted.realm if wanted else ""
+    delegated = wanted is not None and wanted.delegated
+    asks = wanted if users is not None or delegated else None
+    yield ("ctl", "digests"), ",".join(asks.algorithms) if asks else ""
+    yield ("ctl", "realm"), asks.realm if asks else ""
+    yield ("ctl", "delegated"), int(delegated)
 
 
 def _previous(wanted: Wanted, now: float) -> str:

@@ -55,7 +55,7 @@ class Listening:
                 return problem
             expires = x509.load_pem_x509_certificates(b64decode(secret["data"][CERTIFICATE]))[0].not_valid_after_utc
             CERTIFICATE_EXPIRY.labels(pool.namespace, pool.name, _label(name)).set(expires.timestamp())
-        if spec.authentication is not None:
+        if spec.authentication is not None and not spec.authentication.delegated:
             secret = await self._kube.get("v1", "Secret", pool.namespace, spec.authentication.secret_name)
             trunks = {one.name: one.username for one in spec.gateways if one.username}
             problem = judge_users(spec.authentication, secret, trunks)

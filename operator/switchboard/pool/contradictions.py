@@ -33,6 +33,12 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _targets_over_tls(spec)
     yield from _clients_inside_gateways(spec)
     yield from _destinations(spec)
+    if spec.authentication is not None and spec.authentication.delegated and spec.registrar.enabled:
+        message = (
+            "spec.clients.auth.delegated is true and spec.registrar.enabled, too: then there is no registrar upstream "
+            "that could ask for passwords; disable the pool's own, or name a Secret in auth"
+        )
+        yield "NoUpstreamRegistrar", message
     if not spec.media.enabled:
         for gateway in spec.gateways:
             if gateway.codecs:
@@ -183,8 +189,11 @@ def _known(spec: PoolSpec) -> Iterator[tuple[str, str]]:
         if not (gateway.networks or gateway.certificate_names or gateway.username):
             message = f"{where} has no networks, certificateNames or username, by which it is known: add one of them"
             yield "MissingField", message
-        if gateway.username and not spec.authentication:
-            message = f"{where} has a username, and nobody is asked for a password: add spec.clients.auth, or networks"
+        if gateway.username and (spec.authentication is None or spec.authentication.delegated):
+            message = (
+                f"{where} has a username, and spec.clients.auth has no Secret with its password: add secretName, or "
+                f"networks to the gateway"
+            )
             yield "NoPasswords", message
         if gateway.certificate_names and not asked:
             message = (

@@ -94,11 +94,17 @@ def _spec(spec: Fields) -> PoolSpec:
 def _authentication(auth: Fields) -> Authentication | None:
     if not auth.given:
         return None
-    default = Authentication(secret_name="", realm="")
+    delegated = auth.read("delegated", q.flag, fallback=False)
+    secret_name = auth.read("secretName", q.text, "", required=not delegated)
+    if delegated and secret_name:
+        message = (
+            "spec.clients.auth has a secretName and is delegated: either the pool has the passwords, or a registrar"
+        )
+        auth.problems.append(("InvalidField", message))
     return Authentication(
-        secret_name=auth.read("secretName", q.text, "", required=True),
-        realm=auth.read("realm", q.domain, "", required=True),
-        algorithms=auth.choices("algorithms", DigestAlgorithm) or default.algorithms,
+        secret_name=secret_name,
+        realm=auth.read("realm", q.domain, "", required=not delegated),
+        algorithms=auth.choices("algorithms", DigestAlgorithm) or Authentication().algorithms,
     )
 
 

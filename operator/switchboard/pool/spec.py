@@ -196,11 +196,17 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authentication(msgspec.Struct, frozen=True, kw_only=True):
-    """Clients prove who they are by digest (RFC 8760); the Secret has their passwords (`resources.users`)."""
+    """Clients prove who they are by digest (RFC 8760); the Secret has their passwords (`resources.users`). Or, without
+    a Secret, to the registrar where the routes lead: who has registered there may call, from where it has registered.
+    """
 
-    secret_name: str
-    realm: str  # the domain of the users' addresses
+    secret_name: str = ""
+    realm: str = ""  # the domain of the users' addresses
     algorithms: tuple[DigestAlgorithm, ...] = ("SHA-256", "MD5")  # offered in this order
+
+    @property
+    def delegated(self) -> bool:
+        return not self.secret_name
 
 
 SCANNERS = ("friendly-scanner", "sipvicious", "sip-scan", "sipcli", "sundayddr", "sipptk", "vaxsipuseragent")

@@ -109,7 +109,7 @@ def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
 
 
 def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
-    users = ["users"] if spec.authentication else []
+    users = ["users"] if _has_users(spec) else []
     credentials = ["credentials"] if spec.credentials_secrets else []
     volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users, *credentials]
     return _container(pool, spec, "agent", ["switchboard-agent"], volumes) | {
@@ -129,6 +129,10 @@ def _kamailio(pool: PoolRef, spec: PoolSpec) -> Manifest:
         "readinessProbe": _probe("/readyz", period=1, failures=3),
         "lifecycle": {"preStop": {"exec": {"command": ["switchboard-agent", "drain", "--wait"]}}},
     }
+
+
+def _has_users(spec: PoolSpec) -> bool:
+    return spec.authentication is not None and not spec.authentication.delegated
 
 
 def _certificates(spec: PoolSpec) -> list[str]:
@@ -206,7 +210,7 @@ def _volumes(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
     }
     if spec.secret_names:
         sources["listen"] = certificates_volume(spec)
-    if spec.authentication:
+    if spec.authentication and _has_users(spec):
         sources["users"] = secret(spec.authentication.secret_name)
     if spec.credentials_secrets:
         sources["credentials"] = directories(dict.fromkeys(spec.credentials_secrets, (USERNAME, PASSWORD)))

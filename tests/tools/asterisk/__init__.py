@@ -21,7 +21,7 @@ from tests.tools.foreign import RUN, rootfs, sandbox
 HERE = Path(__file__).parent
 START_SECONDS = 30
 RTP_PORTS = (16000, 16999)
-CHALLENGE = "auth=pool\n[pool]\ntype=auth\nauth_type=userpass\nusername=pool\npassword={}\n"
+CHALLENGE = "auth={0}\n[{0}]\ntype=auth\nauth_type=userpass\nusername={0}\npassword={1}\n"
 
 
 class AsteriskError(Exception):
@@ -40,13 +40,13 @@ class Asterisk:
         values = {
             "IP": ip,
             "OTHER": other,
-            "AUTH": CHALLENGE.format(password) if password else "",
+            "AUTH": CHALLENGE.format("pool", password) if password else "",
             "RUN": RUN,
             "FIRST": first,
             "LAST": last,
             "MODULES": f"/{modules.relative_to(root)}",
         }
-        self._write(run, users, values)
+        self._write(run, users, password, values)
         with self._log.open("wb") as log:
             command = [*self._sandbox, "asterisk", "-f", "-C", f"{RUN}/asterisk.conf"]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -82,11 +82,13 @@ class Asterisk:
         return self._log.read_text(errors="replace")[-3000:]
 
     @staticmethod
-    def _write(run: Path, users: tuple[str, ...], values: dict[str, str]) -> None:
+    def _write(run: Path, users: tuple[str, ...], password: str, values: dict[str, str]) -> None:
         for template in HERE.glob("*.conf"):
             text = template.read_text()
             if template.name == "pjsip.conf":
-                text += "".join(f"\n[{user}](user)\naors={user}\n[{user}](location)\n" for user in users)
+                for user in users:
+                    asks = CHALLENGE.format(user, password) if password else ""
+                    text += f"\n[{user}](user)\naors={user}\n{asks}[{user}](location)\n"
             for name, value in values.items():
                 text = text.replace(f"@{name}@", value)
             (run / template.name).write_text(text)
@@ -95,7 +97,7 @@ class Asterisk:
 @contextlib.contextmanager
 def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "") -> Iterator[Asterisk]:
     """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address.
-    With a password it asks for that of the user `pool`, whoever calls.
+    With a password it asks its users for that, and whoever else calls for that of the user `pool`.
     """
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)

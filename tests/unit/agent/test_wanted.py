@@ -116,6 +116,7 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "agents"): "friendly-scanner|sipvicious|sip-scan|sipcli|sundayddr|sipptk|vaxsipuseragent",
         ("ctl", "origins"): 1,
         ("origin", "https://phone.example.com"): 1,
+        ("ctl", "delegated"): 0,
         ("ctl", "places"): 400,
         ("alias", "edge.voice.svc"): 1,
         ("alias", "192.0.2.100"): 1,
@@ -134,13 +135,21 @@ def test_users_in_kamailio() -> None:
     wanted = Authentication(secret_name="edge-users", realm="voice.example.com")
     settings = msgspec.structs.replace(SETTINGS, authentication=wanted)
     entries = list(configuration(settings, PEERS, {("MD5", "alice"): "5f"}).items())
-    assert entries[:3] == [
+    assert entries[:4] == [
         (("ha1", "MD5:alice"), "5f"),
         (("ctl", "digests"), "SHA-256,MD5"),
         (("ctl", "realm"), "voice.example.com"),
+        (("ctl", "delegated"), 0),
     ]
     assert configuration(settings, PEERS, None) == configuration(SETTINGS, PEERS)
     assert configuration(SETTINGS, PEERS, None, {"pstn-1": "trunk:x"})[("own", "pstn-1")] == "trunk:x"
+
+
+def test_a_registrar_upstream_in_kamailio() -> None:
+    """It needs no Secret; a proxy that starts learns from the others who has registered."""
+    settings = msgspec.structs.replace(SETTINGS, authentication=Authentication(realm="voice.example.com"))
+    entries = configuration(settings, PEERS, None)
+    assert [entries["ctl", name] for name in ("delegated", "realm", "learn")] == [1, "voice.example.com", 1]
 
 
 def test_who_may_come_in() -> None:

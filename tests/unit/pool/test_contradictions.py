@@ -14,6 +14,7 @@ CERTIFIED = {"name": "a", "kind": "pstn", "certificateNames": ["sbc.carrier.test
 ASKING = {"transport": "TLS", "port": 5061, "secretName": "edge-tls", "clientCertificates": "optional"}
 TRUNK = {"name": "a", "kind": "pstn", "username": "trunk-1"}
 ASKED = {"networks": ["198.51.100.0/24"], "auth": {"secretName": "edge-users", "realm": "voice.example.com"}}
+DELEGATED = {"networks": ["198.51.100.0/24"], "auth": {"delegated": True}}
 OVER_TLS = {"name": "a", "targets": ["sip:a;transport=tls"]}
 
 
@@ -99,7 +100,9 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"gateways": [gateway("a", "198.51.100.0/24")]}, "ClientsInsideGateway", "inside 198.51.100.0/24 of gateway 'a'"),
     ({"gateways": [gateway("a", "198.51.0.0/16")]}, "ClientsInsideGateway", "inside 198.51.0.0/16 of gateway 'a'"),
     ({"gateways": [{"name": "a", "kind": "pstn"}]}, "MissingField", "'a' has no networks, certificateNames or us"),
-    ({"gateways": [TRUNK]}, "NoPasswords", "'a' has a username, and nobody is asked for a password"),
+    ({"gateways": [TRUNK]}, "NoPasswords", "'a' has a username, and spec.clients.auth has no Secret"),
+    ({"gateways": [TRUNK], "clients": DELEGATED}, "NoPasswords", "'a' has a username, and spec.clients.auth has no"),
+    ({"registrar": {"enabled": True}, "clients": DELEGATED}, "NoUpstreamRegistrar", "disable the pool's own"),
     (
         {"gateways": [TRUNK, TRUNK | {"name": "b"}], "clients": ASKED},
         "OverlappingGateways",

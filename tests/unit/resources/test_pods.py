@@ -113,6 +113,8 @@ def test_users_are_mounted_where_clients_authenticate(pool: PoolRef, spec: PoolS
     assert {"name": "users", "secret": {"secretName": "edge-users", "defaultMode": 0o440}} in pod["spec"]["volumes"]
     mounts = {name: [mount["name"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
     assert [name for name, volumes in mounts.items() if "users" in volumes] == ["agent"]
+    upstream = build_pod(pool, msgspec.structs.replace(spec, authentication=Authentication()), "edge-abcde")
+    assert upstream["spec"] == build_pod(pool, spec, "edge-abcde")["spec"]
 
 
 def test_passwords_at_gateways_are_mounted_where_there_are_any(pool: PoolRef, spec: PoolSpec) -> None:

@@ -19,27 +19,30 @@ from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.chromium import chromium
 from tests.tools.clients.counts import heard
 from tests.tools.clients.linphone import Linphone
+from tests.tools.clients.table import DOES
 from tests.tools.clients.webphone import WebPhone, site
-from tests.tools.listeners import SECRET
+from tests.tools.listeners import PORTS, SECRET
 from tests.tools.message import uri_in
 from tests.tools.nat import inside
 from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media
 from tests.tools.sip import Phone
+from tests.tools.transport import Protocol
 from tests.tools.wait import until
 
 PROXIES = "198.18.4"
 BROWSER, SOFT_PHONE = "198.18.143.1", "198.18.144.1"
+USERS = ("alice", "bob", "carol")
 SILENCE_SECONDS = 3
 
-Open = Callable[[str], contextlib.AbstractAsyncContextManager[WebPhone]]
+Open = Callable[..., contextlib.AbstractAsyncContextManager[WebPhone]]  # for a user, over a protocol
 
 
 @pytest.fixture(scope="module")
 def proxies(network: None) -> Iterator[Sequence[Proxy]]:
-    """With WSS, and a short time-out for media."""
-    secrets, listen = {SECRET: Authority().secret()}, f"udp:5060 wss:8443/{SECRET}"
+    """With WebSockets, and a short time-out for media."""
+    secrets, listen = {SECRET: Authority().secret()}, f"udp:5060 ws:8080 wss:8443/{SECRET}"
     for number in (1, 2):
         subprocess.run(["ip", "address", "add", f"{PROXIES}.{number}/32", "dev", "lo"], check=True)
     add_host("browser", BROWSER)
@@ -52,10 +55,14 @@ def proxies(network: None) -> Iterator[Sequence[Proxy]]:
 async def open_phone(pool: Pool) -> AsyncIterator[Open]:
     """Opens a page with a phone for a user."""
     certificate = (pool.primary.run / "etc/listen" / SECRET / "tls.crt").read_bytes()
-    server = f"wss://{pool.primary.ip}:8443/ws"
     with inside("browser"):
         async with chromium(certificate) as browser, site() as address:
-            yield lambda user: WebPhone.at(browser, address, f"sip:{user}@{ALIAS}", server)
+
+            def at(user: str, protocol: Protocol = "wss") -> contextlib.AbstractAsyncContextManager[WebPhone]:
+                server = f"{protocol}://{pool.primary.ip}:{PORTS[protocol]}/ws"
+                return WebPhone.at(browser, address, f"sip:{user}@{ALIAS}", server)
+
+            yield at
 
 
 def echo_at(ip: str) -> contextlib.AbstractAsyncContextManager[Media]:
@@ -122,16 +129,28 @@ async def test_a_browser_is_cut_off(pool: Pool, open_phone: Open) -> None:
     await idle(*pool.proxies)
 
 
-async def test_browsers_call_each_other(pool: Pool, open_phone: Open) -> None:
-    """Both register at the pool, and each has the other's voice and video; one hangs up."""
-    pool.set(registrar=1, expires=120, learned=1)
-    async with open_phone("alice") as alice, open_phone("bob") as bob:
-        await alice.register()
-        await bob.register()
+@pytest.mark.client("Chromium", does=DOES)
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+@pytest.mark.parametrize("protocol", ["ws", "wss"])
+async def test_browsers_call_each_other(pool: Pool, open_phone: Open, protocol: Protocol, mode: str) -> None:
+    """They register at the pool; one calls another with voice and video, holds, resumes, transfers it to a third, and
+    hangs up. Then all tabs are closed: once media has been silent for the time-out, the call is over.
+    """
+    pool.set(mode=mode, registrar=1, expires=120, learned=1)
+    pool.table(0, 5)
+    async with contextlib.AsyncExitStack() as tabs:
+        alice, bob, carol = [await tabs.enter_async_context(open_phone(user, protocol)) for user in USERS]
+        for phone in (alice, bob, carol):
+            await phone.register()
         await asyncio.gather(alice.call(f"sip:bob@{ALIAS}", video=True), bob.answer(video=True))
         await asyncio.gather(heard(alice), heard(bob))
-        await bob.hang_up()
-        await alice.ended()
+        await alice.hold()
+        await alice.resume()
+        await asyncio.gather(heard(alice), heard(bob))
+        await asyncio.gather(alice.transfer(f"sip:carol@{ALIAS}"), carol.answer(video=True))
+        await alice.hang_up()
+        await asyncio.gather(heard(bob), heard(carol))
+        assert [proxy.count("redirected") for proxy in pool.proxies] == [0, 0]
     await idle(*pool.proxies)
 
 

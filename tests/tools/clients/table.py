@@ -2,9 +2,9 @@
 
     @pytest.mark.client("baresip", transport="UDP", mode="forward", does=("registers", "calls"))
 
-What is a parameter of the test (`kind`, the client's class; `protocol`; `mode`) need not stand in the mark, and a mark
-may name several transports. A run of a whole folder fails where it has not shown all that CLIENTS says; a run of what
-failed in it goes on from there.
+What is a parameter of the test (`kind`, the client's class; `protocol` or `transport`; `mode`) need not stand in the
+mark, and a mark may name several transports. A run of a whole folder fails where it has not shown all that CLIENTS has,
+a run of what failed in it where both together have not.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ def every(
 
 SIPP_HAS_NO_TLS = "Debian 12's has none, Debian 13's cannot send over it"
 NO_WEBSOCKETS = {"WS": "has no WebSockets", "WSS": "has no WebSockets"}
+BROWSER = {
+    **dict.fromkeys(("UDP", "TCP", "TLS"), "a browser has WebSockets alone"),
+    "redirect": "by forwarding: a browser follows no 302",
+}
 CLIENTS = (
     Client(
         name="SIPp",
@@ -57,6 +61,7 @@ CLIENTS = (
         rows=every("UDP", "TCP"),
         remarks={"redirect": "follows the 302", "TLS": SIPP_HAS_NO_TLS, **NO_WEBSOCKETS},
     ),
+    Client(name="Chromium", folder="networks", rows=every("WS", "WSS"), remarks=BROWSER),
 )
 
 
@@ -137,7 +142,7 @@ def _shown_by(item: pytest.Item, mark: pytest.Mark) -> Iterator[tuple[Row, tuple
     """What the mark does not say is the test's parameter; transports and modes are forgiven their capitals."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     client = mark.args[0] if mark.args else parameters["kind"].__name__.lower()
-    transports = mark.kwargs.get("transport") or parameters["protocol"].upper()
+    transports = mark.kwargs.get("transport") or (parameters.get("protocol") or parameters["transport"]).upper()
     mode = mark.kwargs.get("mode") or parameters.get("mode", "forward")
     for transport in (transports,) if isinstance(transports, str) else transports:
         yield Row(client, transport, mode), mark.kwargs["does"]

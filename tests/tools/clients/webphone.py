@@ -57,6 +57,10 @@ class WebPhone:
     async def resume(self) -> None:
         await self._do("resume")
 
+    async def transfer(self, uri: str) -> None:
+        """Returns once the other side has called there, and was answered."""
+        await self._do("transfer", uri)
+
     async def hang_up(self) -> None:
         await self._do("hangUp")
 

@@ -24,6 +24,7 @@ function keep(session) {
   session.ending = ending(session);
   session.established = event(session, 'confirmed', 'failed');
   session.established.catch(() => {});       // whoever waits for it is told
+  session.on('refer', ({ accept }) => accept(() => {}, { mediaConstraints: constraints(true) }));
   sessions.push(session);
 }
 
@@ -54,6 +55,12 @@ globalThis.phone = {
 
   hold: () => new Promise((done, refused) => last().hold({}, done) || refused(new Error('may not hold now'))),
   resume: () => new Promise((done, refused) => last().unhold({}, done) || refused(new Error('may not resume now'))),
+
+  // Resolves once the one it talks to has called there.
+  transfer: (uri) => new Promise((done, refused) => {
+    const failed = () => refused(new Error('not transferred'));
+    last().refer(uri, { eventHandlers: { accepted: () => done(), requestFailed: failed, failed } });
+  }),
 
   async hangUp() {
     const session = last();

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from switchboard.pool.spec import Authentication
+from switchboard.agent.memory import Memory
+from switchboard.pool.spec import Authentication, Gateway
 from tests.agent.pod import Pod, in_kamailio, pods, settings
 from tests.tools.addresses import NETWORK
 from tests.tools.digest import REALM, challenges, credentials, ha1
@@ -87,3 +91,40 @@ async def test_users_survive_kamailio(pod: Pod, pbx: Phone) -> None:
         await operator.hears(lambda report: report.boot not in ("", before), within=10)
         await until(pod.ready, "open again")
         assert await status(pod, "first") == 200
+
+
+async def test_what_went_while_the_agent_was_away(pod: Pod, pbx: Phone) -> None:
+    """An agent that starts beside a Kamailio that runs takes out what is no longer there: a user above all, who would
+    get in with the password that was taken away; and nothing else, all the while that calls come in.
+    """
+    trunk = Gateway(name="trunk", kind="pstn", networks=(f"{NETWORK}.15.60/32",))
+    wanted = settings(target=f"sip:{TARGET}:5060", authentication=WANTED)
+    more = msgspec.structs.replace(wanted, gateways=(trunk,), client_origins=("https://a.test",), aliases=("a.test",))
+    pod.users("alice:first\nbob:first\n")
+    async with pod.linked() as operator:
+        await operator.configure(more)
+        await operator.role("primary")
+        await in_kamailio(pod, {("ha1", "MD5:bob"): ha1("MD5", "bob", "first"), ("gw", "trunk"): "pstn||"})
+        boot = (await operator.hears(lambda report: report.boot)).boot
+    pod.stop_agent(signal.SIGKILL)
+    pod.users("alice:first\n")
+    assert await status(pod, "first") == 200
+    pod.start_agent()
+    async with pod.linked() as operator:
+        await operator.configure(wanted)
+        assert set(pod.proxy.control.dump("ha1")) == {"MD5:alice", "SHA-256:alice"}
+        assert [pod.proxy.control.dump(table) for table in ("gw", "origin")] == [{}, {}]
+        assert "a.test" not in pod.proxy.control.dump("alias")
+        assert (await operator.hears(lambda report: report.boot)).boot == boot
+        assert await status(pod, "first") == 200
+
+
+async def test_what_was_written_into_another_run_is_not_there(tmp_path: Path) -> None:
+    """The file is about one run of Kamailio; one that cannot be read is none."""
+    file = tmp_path / "written.json"
+    Memory(file).note("5a5a5a5a", {("ha1", "MD5:alice")})
+    assert Memory(file).of("5a5a5a5a") == {("ha1", "MD5:alice")}
+    assert Memory(file).of("00000000") == set()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("{")
+    assert Memory(file).of("5a5a5a5a") == set()

@@ -17,6 +17,7 @@ import msgspec
 from switchboard.agent.blobs import Blobs
 from switchboard.agent.environment import Environment
 from switchboard.agent.kamailio import Kamailio, Key, Refusal, Value
+from switchboard.agent.memory import Memory
 from switchboard.agent.secrets import MountedSecret, credentials_in, users_in
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, learns, state
 from switchboard.errors import KamailioError
@@ -25,6 +26,7 @@ from switchboard.pool.gateways import InUse
 from switchboard.pool.table import Row, Version
 from switchboard.resources.users import Users
 
+STATE_TABLES = ("gwuse",)  # what `state` writes; keys of `ctl` are always the same
 RELOAD_SECONDS = 6.0  # addressReload refuses within the module's reload_delta of the one before, 5 s by default
 RELOAD_RETRY_SECONDS = 0.2
 
@@ -66,6 +68,7 @@ class Applier:
         self._configured: dict[Key, Value | None] = {}  # as written into this run; None: perhaps
         self._state: dict[Key, Value | None] = {}
         self._addresses: str | None = None
+        self._memory = Memory(environment.run / "written.json")
         self._admitted: Admission | None = None
         self._blobs: Blobs | None = None
         self._last_boot = ""
@@ -110,7 +113,7 @@ class Applier:
                 raise KamailioError("Kamailio has not said which run it is (ctl=>boot); it is still starting")
             self._forget_what_was_written()
             if not self._last_boot:
-                await self._go_on()
+                await self._go_on(boot)
             elif boot != self._last_boot:
                 _log.warning("Kamailio restarted: it was %s, it is %s now", self._last_boot, boot)
                 self._disown()
@@ -162,8 +165,12 @@ class Applier:
         self.version, self.rows = (0, 0), ()
         self.open = False
 
-    async def _go_on(self) -> None:
-        """After a restart of the agent alone: Kamailio goes on as it was told until somebody says otherwise."""
+    async def _go_on(self, boot: str) -> None:
+        """After a restart of the agent alone: Kamailio goes on as it was told until somebody says otherwise, and what
+        it is not told any more will go.
+        """
+        for key in self._memory.of(boot):
+            (self._state if key[0] in STATE_TABLES else self._configured)[key] = None
         tick, drain, role = await self._kamailio.get([("ctl", "tick"), ("ctl", "drain"), ("ctl", "role")])
         if isinstance(tick, int) and tick > self.wanted.tick:
             kept: RoleName = "primary" if role == "primary" else "member"
@@ -240,6 +247,8 @@ class Applier:
         self, entries: Mapping[Key, Value], written: Mapping[Key, Value | None]
     ) -> dict[Key, Value | None]:
         """Write what differs from what was written before."""
+        there = {*self._configured, *self._state, *entries}
+        self._memory.note(self._last_boot, {key for key in there if key[0] != "ctl"})
         await self._kamailio.set({key: value for key, value in entries.items() if written.get(key) != value})
         await self._kamailio.delete(sorted(written.keys() - entries.keys()))
         return dict(entries)

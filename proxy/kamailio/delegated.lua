@@ -6,7 +6,7 @@
 
 local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
 local get, inc = sht.sht_get, sht.sht_inc
-local registrar = require("registrar")
+local registrar, headers = require("registrar"), require("tokens").headers
 
 local OVER_SECONDS = 60       -- as long as a copy may be on its way
 local LONGEST_SECONDS = 86400
@@ -94,7 +94,7 @@ local function nonce_in(header) return string.match(pvget("$hdr(" .. header .. "
 -- What its answer is compared with is kept with the transaction: $avp(registering).
 function vp_source_registers()
   local asked = {}
-  for uri, expires in pairs(contacts(registrar.headers("Contact"))) do asked[#asked + 1] = uri .. " " .. expires end
+  for uri, expires in pairs(contacts(headers("Contact"))) do asked[#asked + 1] = uri .. " " .. expires end
   local all = string.match(pvget("$hdr(Contact)") or "", "^%s*%*%s*$") and "*" or table.concat(asked, "\n")
   local nonce = nonce_in("Authorization")
   local proven = nonce and get("asked", pvget("$si") .. " " .. nonce)
@@ -107,7 +107,7 @@ end
 -- For how long the registrar has registered the contacts that were asked for ("<URI> <seconds>" each, -1: `default`); 0: not, or
 -- no longer. One that it writes otherwise counts for no longer than was asked for, and than any that it tells of.
 local function granted(asked, default)
-  local given, longest = contacts(registrar.headers("Contact")), 0
+  local given, longest = contacts(headers("Contact")), 0
   local general = tonumber(pvget("$hdr(Expires)") or "")
   for uri, wanted in string.gmatch(asked, "(%S+) (%-?%d+)") do
     wanted = tonumber(wanted) >= 0 and tonumber(wanted) or default

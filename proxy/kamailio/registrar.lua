@@ -8,6 +8,7 @@
 local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
 local get, set, inc = sht.sht_get, sht.sht_sets, sht.sht_inc
 local tokens, gruu = require("tokens"), require("gruu")
+local headers = tokens.headers
 
 -- Seconds after which a client is to send something over a connection, so that no router forgets it (docs/networks.md).
 local FLOW_TIMER = 60
@@ -58,15 +59,6 @@ function vp_aor(uri)
   pvset("$var(instance)", instance)
   return 1
 end
-
-function M.headers(name)
-  local found = {}
-  for at = 0, (pvget("$hdrc(" .. name .. ")") or 0) - 1 do
-    found[#found + 1] = pvget("$(hdr(" .. name .. ")[" .. at .. "])")
-  end
-  return found
-end
-local headers = M.headers
 
 -- $var(elsewhere) 1: a contact is not where the request came from. It is reached over the flow then, or anybody could
 -- register somebody else's address.
@@ -205,7 +197,8 @@ local serial = 0
 
 function M.send(peer, method, to, call_id, cseq, lines, note)
   local head = tokens.number(tokens.head("l", get("ctl", "tick") or 0))
-  lines[#lines + 1] = "X-VP-Token: " .. tokens.sign(head, "pool", "", "", call_id)
+  local bound = tokens.bound_to(method, to, call_id, cseq, lines)
+  lines[#lines + 1] = "X-VP-Token: " .. tokens.sign(head, "pool", "", "", bound)
   pvset("$uac_req(method)", method)
   pvset("$uac_req(ruri)", "sip:" .. peer .. ":" .. get("ctl", "by"))
   pvset("$uac_req(furi)", "sip:" .. get("ctl", "name") .. "@pool.invalid")
@@ -239,8 +232,14 @@ function M.peers()
 end
 local peers = M.peers
 
--- usrloc can be asked for an address of record, not for all of them: so these are kept beside it (aor=>, without "sip:").
-local function note_aor(aor) set("aor", string.sub(aor, 5), "1") end
+-- usrloc can be asked for an address of record, not for all of them: so those that have contacts are kept beside it (aor=>,
+-- without "sip:").
+local function note_aor(aor)
+  if #contacts_of(aor) > 0 then set("aor", string.sub(aor, 5), "1") else sht.sht_rm("aor", string.sub(aor, 5)) end
+end
+
+-- A contact has expired.
+function vp_expired(aor) note_aor("sip:" .. aor) return 1 end
 
 -- The REGISTER at hand has been saved: every peer is to know.
 function vp_tell_peers()
@@ -257,10 +256,11 @@ function vp_tell_peers()
   return 1
 end
 
--- A copy of a REGISTER. $var(older) 1: we know a later one of its instance; usrloc looks at that for addresses alone.
+-- A copy of a REGISTER, after it was saved and before. $var(older) 1: we know a later one of its instance; usrloc looks at that for addresses alone.
+function vp_learned() note_aor(pvget("$tu")) return 1 end
+
 function vp_learned_one()
   local aor, older = pvget("$tu"), 0
-  note_aor(aor)
   if pvget("$hdr(X-VP-Taught)") then inc("learn", "got") end
   local sent = headers("Contact")[1] or ""
   for _, contact in ipairs(contacts_of(aor)) do
@@ -325,7 +325,14 @@ function vp_learn()
     expires = get("ctl", "expires")
     KSR.jsonrpcs.exec('{"jsonrpc":"2.0","id":1,"method":"cfg.seti","params":["registrar","max_expires",' .. expires .. "]}")
   end
-  if get("ctl", "learned") == 1 or get("ctl", "learn") ~= 1 then return 1 end
+  if get("ctl", "learn") ~= 1 then
+    if get("ctl", "learned") == 1 then           -- turned off: it misses what happens until it is turned on again
+      sht.sht_seti("ctl", "learned", 0)
+      sht.sht_reset("learn")
+    end
+    return 1
+  end
+  if get("ctl", "learned") == 1 then return 1 end
   local all = get("learn", "all")                -- how many there are, and one; 0: not told yet
   if all > 0 and get("learn", "got") + 1 >= all then
     sht.sht_seti("ctl", "learned", 1)

@@ -53,6 +53,30 @@ function M.sign(unsigned, target, visited, client, bound)
   return unsigned .. "." .. mac(table.concat({ unsigned, target, visited, client, bound }, "|"))
 end
 
+function M.headers(name)
+  local found = {}
+  for at = 0, (pvget("$hdrc(" .. name .. ")") or 0) - 1 do
+    found[#found + 1] = pvget("$(hdr(" .. name .. ")[" .. at .. "])")
+  end
+  return found
+end
+
+-- What proxies tell each other (kind l) is bound to all that it says: method, whose it is, Call-ID, CSeq, and these headers.
+local SAID = { "Contact", "Path", "Expires", "X-VP-Taught", "X-VP-Teach", "X-VP-Source" }
+
+function M.bound_to(method, to, call_id, cseq, lines)
+  table.sort(lines)
+  return table.concat({ method, to, call_id, cseq, table.concat(lines, "\n") }, "\n")
+end
+
+local function said()
+  local lines = {}
+  for _, name in ipairs(SAID) do
+    for _, value in ipairs(M.headers(name)) do lines[#lines + 1] = name .. ": " .. value end
+  end
+  return M.bound_to(pvget("$rm"), pvget("$tu"), pvget("$ci"), pvget("$cs"), lines)
+end
+
 -- $avp(visited) is ":a:b:" (empty: ""); on the wire it is "a:b".
 function M.bare(visited) return (visited:gsub("^:", ""):gsub(":$", "")) end
 
@@ -90,6 +114,7 @@ function vp_arrive()
   local unsigned, given = string.match(token or "", "^(.+)%.(%x+)$")
   local assigner, tick, kind, n = string.match(unsigned or "", "^(.+)%.(%d+)%.(%l)(%d+x%d+)$")
   local target = FOR_ALL[kind] or id
+  if kind == "l" then bound = said() end
   if not kind or given ~= mac(table.concat({ unsigned, target, visited, client, bound }, "|")) then
     inc("cnt", "forged")
     return 1

@@ -27,7 +27,7 @@ AOR = "bob@pool.invalid"
 
 @pytest.fixture
 def pool(pool: Pool) -> Pool:
-    pool.set(registrar=1, expires=EXPIRES, learned=1)
+    pool.set(registrar=1, expires=EXPIRES, learn=1, learned=1)
     pool.table(0, 5, 5)
     return pool
 
@@ -244,6 +244,64 @@ async def test_only_proxies_are_believed(pool: Pool, alice: Phone) -> None:
         info = await stranger.request("INFO", pool.uri, headers=[forged, ("X-VP-Teach", "1")], resend=False)
         await until(lambda: pool.count("forged") == 2, "both are seen")
         assert info.responses == []
+
+
+async def test_a_copy_is_believed_as_it_is(pool: Pool, stack: AsyncExitStack) -> None:
+    """Who reads what a proxy tells a peer may send it on, but with another contact or Path it is not a peer's."""
+    peer = await stack.enter_async_context(Phone.at(f"{STRANGERS}.9", 5060, user="peer"))
+    pool.primary.control.set("peer", f"{STRANGERS}.9", "edge-00009")
+    bob = await stack.enter_async_context(Phone.at(f"{CLIENTS}.8", user="bob"))
+    for other in pool.members:
+        pool.primary.control("htable.delete", "peer", other.ip)
+    assert (await register(bob, pool.primary)).status == 200
+    copy = (await peer.expect("REGISTER")).message
+    stolen = [(name, value.replace(bob.uri, peer.uri) if name == "Contact" else value) for name, value in copy.headers]
+    for number, headers in enumerate((stolen, [*copy.headers, ("Path", f"<sip:{STRANGERS}.9;lr>")])):
+        fresh = [(name, via(peer.endpoint) if name == "Via" else value) for name, value in headers]
+        await peer.start(Message(copy.start, tuple(fresh)), (pool.members[0].ip, 5060))
+        await until(lambda number=number: pool.members[0].count("forged") == number + 1, "it is not believed")
+    assert contacts(pool.members[0]) == []
+    fresh = [(name, via(peer.endpoint) if name == "Via" else value) for name, value in copy.headers]
+    await peer.start(Message(copy.start, tuple(fresh)), (pool.members[1].ip, 5060))
+    await until(lambda: contacts(pool.members[1]) == [bob.uri], "it is believed as it is")
+
+
+async def test_turned_off_and_on(pool: Pool, stack: AsyncExitStack) -> None:
+    """A proxy that was not to know anything for a while asks its peers again."""
+    pool.set(learn=1)
+    other = pool.members[0]
+    other.set(registrar=0, learn=0)
+    await until(lambda: other.control.number("ctl", "learned") == 0, "it does not know all any more")
+    other.control("htable.delete", "peer", pool.primary.ip)
+    pool.primary.control("htable.delete", "peer", other.ip)
+    bob = await stack.enter_async_context(Phone.at(f"{CLIENTS}.8", user="bob"))
+    assert (await register(bob, pool.primary)).status == 200
+    await until(lambda: contacts(pool.members[1]) == [bob.uri], "the third one knows")
+    assert contacts(other) == []
+    other.control.set("peer", pool.primary.ip, pool.primary.name)
+    other.set(registrar=1, learn=1)
+    await until(lambda: other.control.number("ctl", "learned") == 1, "it knows all", within=20)
+    assert contacts(other) == [bob.uri]
+
+
+async def test_no_more_users_than_may_be(pool: Pool, stack: AsyncExitStack) -> None:
+    """A further one is told to come later; those that are there refresh; one that goes, or expires, makes room."""
+    pool.set(users=2)
+    for proxy in pool.proxies:
+        proxy.control("cfg.seti", "registrar", "min_expires", 1)
+    try:
+        phone = await stack.enter_async_context(Phone.at(f"{CLIENTS}.8", user="bob"))
+        for user, status in (("one", 200), ("two", 200), ("three", 503), ("one", 200)):
+            assert (await register(phone, pool.primary, user=user)).status == status
+        assert pool.primary.count("users") == 1
+        assert (await register(phone, pool.primary, ("Expires", "0"), user="two", call_id="two")).status == 200
+        assert (await register(phone, pool.primary, ("Expires", "1"), user="three")).status == 200
+        for proxy in pool.proxies:
+            await until(lambda proxy=proxy: set(proxy.control.dump("aor")) == {"one@pool.invalid"}, "the third expires")
+    finally:
+        pool.set(users=100000)
+        for proxy in pool.proxies:
+            proxy.control("cfg.seti", "registrar", "min_expires", 60)
 
 
 @pytest.mark.parametrize("written", ["<{stolen}>", '"<{own}>" <{stolen}>'])

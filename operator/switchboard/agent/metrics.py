@@ -64,7 +64,7 @@ class Metrics:
             yield counter
         dropped = CounterMetricFamily(
             "switchboard_proxy_requests_dropped",
-            "Requests dropped: too many from one address, a scanner's, or malformed.",
+            "Requests dropped: too many from one address, a scanner's, malformed, or of more users than may register.",
             labels=[*self._labels, "reason"],
         )
         for reason, count in report.dropped.items():

@@ -18,7 +18,7 @@ from switchboard.pool.gateways import limited
 from switchboard.pool.table import GatewayCalls
 from switchboard.pool.workload import Shared, Usage, places, report_cause
 
-DROPPED = ("rate", "user_agent", "malformed")  # counters of cnt
+DROPPED = ("rate", "user_agent", "malformed", "users")  # counters of cnt
 
 _NOTHING = Sample(at=0.0, boot="", tick=0, usage=Usage(calls=0), received={}, room=0, workload=0.0, media_ok=False)
 

@@ -136,7 +136,7 @@ async def test_browsers_call_each_other(pool: Pool, open_phone: Open, protocol: 
     """They register at the pool; one calls another with voice and video, holds, resumes, transfers it to a third, and
     hangs up. Then all tabs are closed: once media has been silent for the time-out, the call is over.
     """
-    pool.set(mode=mode, registrar=1, expires=120, learned=1)
+    pool.set(mode=mode, registrar=1, expires=120, learn=1, learned=1)
     pool.table(0, 5)
     async with contextlib.AsyncExitStack() as tabs:
         alice, bob, carol = [await tabs.enter_async_context(open_phone(user, protocol)) for user in USERS]
@@ -158,7 +158,7 @@ async def test_its_call_outlives_its_connection(pool: Pool, open_phone: Open) ->
     """It has a GRUU, which it gives for its Contact: when its WebSocket breaks within a call and it has registered over
     another one, the other side's BYE finds it.
     """
-    pool.set(registrar=1, expires=120, learned=1)
+    pool.set(registrar=1, expires=120, learn=1, learned=1)
     async with open_phone("alice") as alice, Baresip.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
         await alice.register()
         gruu = await alice.gruu()
@@ -185,7 +185,7 @@ def path(proxy: Proxy, user: str) -> str:
 @pytest.mark.parametrize("kind", [Baresip, Linphone], ids=["baresip", "linphone"])
 async def test_a_browser_calls_a_soft_phone(pool: Pool, open_phone: Open, kind: type[Baresip | Linphone]) -> None:
     """Voice and video between the two, encrypted on the one side and plain on the other; either hangs up."""
-    pool.set(registrar=1, expires=120, learned=1)
+    pool.set(registrar=1, expires=120, learn=1, learned=1)
     async with open_phone("alice") as alice, kind.at("soft", f"sip:bob@{ALIAS}", pool.primary.uri) as bob:
         await alice.register()
         await alice.call(f"sip:bob@{ALIAS}", video=True)

@@ -62,7 +62,7 @@ def proxies(network: None, authority: Authority) -> Iterator[Sequence[Proxy]]:
 @pytest.fixture
 def start(pool: Pool, authority: Authority) -> Start:
     """Starts the phone of a user, who is registered at the pool then."""
-    pool.set(registrar=1, expires=120, learned=1)
+    pool.set(registrar=1, expires=120, learn=1, learned=1)
 
     def at(
         kind: Kind, user: str, transport: Protocol = "udp", password: str = ""

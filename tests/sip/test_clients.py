@@ -70,7 +70,7 @@ async def ask(call: Incoming) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_it_does_what_phones_do(pool: Pool, other: Phone, tmp_path: Path, protocol: Protocol, mode: str) -> None:
     """It registers; another one calls, holds, resumes, transfers the one it talks to to the first, and hangs up."""
-    pool.set(mode=mode, registrar=1, expires=120, learned=1)
+    pool.set(mode=mode, registrar=1, expires=120, learn=1, learned=1)
     pool.table(0, 5)
     server, bob_at = Server(pool.primary.ip, protocol), f"sip:bob@{ALIAS}"
     async with Media.at(f"{PSTN}.1") as media:

@@ -197,7 +197,7 @@ async def test_gateways_and_the_registrar_itself(pool: Pool, alice: Phone, pbx: 
 
 async def test_a_proxy_that_starts_learns(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """From a peer that knows; a copy of what was before changes nothing."""
-    pool.primary.set(learned=1)
+    pool.primary.set(learn=1, learned=1)
     fresh = pool.members[1]
     fresh.kill()
     fresh.start()

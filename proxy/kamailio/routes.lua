@@ -159,6 +159,7 @@ end
 
 function vp_health(target, code)
   if string.find(target, "^learn:") then vp_asked(target, code) return 1 end
+  if string.find(target, "^sent:") then vp_told_arrived(target, code) return 1 end
   if code == "408" or code == "503" then
     KSR.htable.sht_inc("health", target)
   elseif (get("health", target) or 0) > 0 then

@@ -8,6 +8,7 @@ local get, inc = sht.sht_get, sht.sht_inc
 local pvget, pvset = pv.get, pv.sets
 local tokens, routing = require("tokens"), require("rows")
 local credits = routing.credits
+local modes = require("modes")
 require("routes")
 require("handover")
 require("digest")
@@ -60,6 +61,7 @@ local function redirect(row, unsigned, visited, parts)
     ";vpd=" .. domain .. (visited ~= "" and ";vpv=" .. visited or "") .. ";vpt=" .. token .. ">\r\n")
   KSR.sl.send_reply(302, "Moved Temporarily")
   inc("cnt", "redirected")
+  modes.remember(row.id, unsigned)
 end
 
 -- Chooses a proxy for the request and, in mode redirect, answers it. Leaves $avp(pick) ("" when none has room), $var(uri).
@@ -159,6 +161,7 @@ function vp_state()
   pv.seti("$var(trunks)", pvget("$shtcn(trunk=>~~.*)"))
   flag("asking", get("ctl", "asked") ~= get("ctl", "prev"))
   pvset("$var(mode)", get("ctl", "mode"))
+  pv.seti("$var(modes)", get("ctl", "modes") or 0)
   pvset("$var(realm)", get("ctl", "realm") or "")
   flag("delegated", get("ctl", "delegated") == 1)
   flag("urgency", pvget("$shtcn(urgent=>~~.*)") > 0 or (get("ctl", "priorities") or "") ~= "")

@@ -133,7 +133,7 @@ class Caller(asyncio.DatagramProtocol):
             f"{method} {call.uri} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP {self._host}:{self._port};rport;branch=z9hG4bK{self._run}{branch}\r\n"
             f"Max-Forwards: 70\r\nTo: {call.to}\r\n"
-            f"From: <sip:c{call.number}@{self._host}>;tag={self._run}{call.number}\r\n"
+            f"From: <sip:c{self._run}{call.number}@{self._host}>;tag={self._run}{call.number}\r\n"
             f"Call-ID: {call.number}-{self._run}@{self._host}\r\nCSeq: {call.cseq} {method}\r\n"
             f"{extra}Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from tests.claims.exchange import PLACES, Exchange
+from tests.claims.exchange import LATE, PLACES, Exchange
 from tests.tools import message as sip
 
 
@@ -38,7 +38,7 @@ async def test_c03_c17_identity_of_a_proxy(exchange: Exchange) -> None:
     full = exchange.served_by()[-1]
     before = await exchange.reported(PLACES)
     call = await exchange.redirected()
-    registered = (await (await exchange.phone.request("REGISTER", exchange.service)).final()).message
+    registered = (await (await exchange.phone.request("REGISTER", exchange.service, from_uri=LATE)).final()).message
     for answer in (call.final, registered):
         assert answer.status == 302
         chosen = sip.hop(sip.uri_in(answer.header("Contact")))[0]

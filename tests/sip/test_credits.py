@@ -70,7 +70,8 @@ async def test_a_report_renews_the_room(pool: Pool, alice: Phone) -> None:
     assert pool.primary.control.number("ast", f"{member.id}:{TICK}") == 4
     pool.primary.table([member.row(4, closed=TICK)])  # the tick is closed: what was assigned in it no longer counts
     pool.primary.set(tick=TICK + 3)
-    assert [(await alice.call(pool.uri, follow=0)).status for _ in range(4)] == [302] * 4
+    others = [f"sip:{n}@example.test" for n in range(4)]  # she has never followed, and would be forwarded
+    assert [(await alice.call(pool.uri, follow=0, from_uri=one)).status for one in others] == [302] * 4
     assert pool.primary.control.number("ast", f"{member.id}:{TICK + 3}") == 4
 
 

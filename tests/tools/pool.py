@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2e.embedded.errors import DeadlineError
-from switchboard.agent.notation import gateway_entries, route_entries
-from switchboard.pool.spec import Gateway, Route
+from switchboard.agent.notation import gateway_entries, mode_entries, route_entries
+from switchboard.pool.spec import ClientMode, Gateway, Route
 from tests.tools.addresses import CLIENTS, H323, PSTN, SERVICE, TARGETS, VOIP
 from tests.tools.control import ControlError
 from tests.tools.digest import REALM, ha1
@@ -38,6 +38,7 @@ TABLES_OF_SETTINGS = (
     "ha1",
     "src",
     "learn",
+    "mode",
 )
 MEMORIES = (
     "sus",
@@ -50,6 +51,7 @@ MEMORIES = (
     "fail",
     "flood",
     "asked",
+    "sent",
 )  # what a proxy remembers for a while
 
 
@@ -103,6 +105,13 @@ class Pool:
             for (table, key), value in (*gateway_entries(gateways), *route_entries(routes, gateways)):
                 proxy.control.set(table, key, value)
 
+    def modes(self, *rules: ClientMode) -> None:
+        """Modes of clients, as the agent writes them."""
+        for proxy in self.proxies:
+            for (table, key), value in mode_entries(rules):
+                proxy.control.set(table, key, value)
+            proxy.set()
+
     def gateway(self, name: str, **fields: Any) -> Gateway:
         """Gives one of GATEWAYS these fields."""
         gateway = Gateway(name=name, kind=name.partition("-")[0], networks=(GATEWAYS[name],), **fields)  # type: ignore[arg-type]  # a kind
@@ -151,6 +160,7 @@ class Pool:
         proxy.set(
             key=KEY,
             mode="forward",
+            modes=0,
             policy="first",
             hops=5,
             status=503,

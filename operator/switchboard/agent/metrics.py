@@ -27,6 +27,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
     ("calls_over_threshold", "Calls admitted at or above the threshold.", lambda report: report.over_threshold),
     ("calls_assigned", "Calls assigned to proxies.", lambda report: report.assigned_total),
     ("calls_redirected", "302 sent.", lambda report: report.redirected),
+    (
+        "requests_not_redirected",
+        "Requests forwarded because their client does not follow a 302.",
+        lambda report: report.not_redirected,
+    ),
     ("calls_forwarded", "Calls forwarded to another proxy.", lambda report: report.forwarded),
     ("calls_saturated", "Calls answered with the saturated status.", lambda report: report.saturated),
     ("requests_denied", "Requests from outside all networks.", lambda report: report.denied),

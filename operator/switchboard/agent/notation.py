@@ -1,11 +1,11 @@
-"""Gateways and routes in Kamailio's words: the htables `gw` and `route` (docs/contracts.md). Pure."""
+"""Gateways, routes and clients' modes in Kamailio's words: htables of docs/contracts.md. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from switchboard.agent.kamailio import Key, Value
-from switchboard.pool.spec import Gateway, Rewriting, Route
+from switchboard.pool.spec import ClientMode, Gateway, Rewriting, Route
 
 
 def gateway_entries(gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
@@ -27,6 +27,14 @@ def route_entries(routes: Sequence[Route], gateways: Iterable[Gateway]) -> Itera
         text = f"{route.domain}|{route.prefix}|{route.priority}|{route.weight}|{route.gateway}|{to}"
         yield ("route", str(number)), text
     yield ("route", "n"), len(routes)
+
+
+def mode_entries(rules: Sequence[ClientMode]) -> Iterator[tuple[Key, Value]]:
+    """`mode;network,...;part of a User-Agent|...`, numbered from 1; their number last."""
+    for number, rule in enumerate(rules, 1):
+        agents = "|".join(rule.user_agents).lower()
+        yield ("mode", str(number)), f"{rule.mode};{','.join(rule.networks)};{agents}"
+    yield ("ctl", "modes"), len(rules)
 
 
 def targets(routes: Iterable[Route], gateways: Iterable[Gateway]) -> list[str]:

@@ -168,6 +168,7 @@ class Reporter:
             over_threshold=self._total("over"),
             admitted=self._total("admitted"),
             redirected=self._total("redirected"),
+            not_redirected=self._total("stays"),
             forwarded=self._total("forwarded"),
             denied=self._total("denied"),
             unauthorized=self._total("unauthorized"),

@@ -15,7 +15,7 @@ import msgspec
 
 from switchboard.agent.environment import bracketed
 from switchboard.agent.kamailio import Key, Value
-from switchboard.agent.notation import gateway_entries, route_entries
+from switchboard.agent.notation import gateway_entries, mode_entries, route_entries
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, RoleName, Settings, Table, Tick
 from switchboard.pool.gateways import InUse
@@ -142,6 +142,7 @@ def state(wanted: Wanted, now: float, *, draining: bool) -> dict[Key, Value]:
 def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     assignment = settings.assignment
     yield ("ctl", "mode"), assignment.mode
+    yield from mode_entries(settings.client_modes)
     yield ("ctl", "policy"), assignment.policy
     yield ("ctl", "hops"), assignment.max_hops
     yield ("ctl", "status"), assignment.saturated_status

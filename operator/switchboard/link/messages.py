@@ -17,6 +17,7 @@ from switchboard.pool.spec import (
     Assignment,
     Authentication,
     Capacity,
+    ClientMode,
     Gateway,
     HealthChecks,
     Media,
@@ -81,6 +82,7 @@ class Report(Message, frozen=True, tag="report"):
     over_threshold: int = 0  # calls admitted at or above the threshold since its boot; must stay 0
     admitted: int = 0  # calls admitted since its boot
     redirected: int = 0  # 302 sent since its boot
+    not_redirected: int = 0  # requests forwarded because their clients do not follow a 302, since its boot
     forwarded: int = 0  # calls forwarded to another proxy since its boot
     denied: int = 0  # requests from outside all networks since its boot
     unauthorized: int = 0  # requests with wrong credentials since its boot
@@ -135,6 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     media: Media
     client_networks: tuple[str, ...]
     client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
+    client_modes: tuple[ClientMode, ...] = ()
     authentication: Authentication | None = None  # of clients
     registrar: Registrar = Registrar()
     gateways: tuple[Gateway, ...] = ()

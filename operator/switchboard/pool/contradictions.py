@@ -32,6 +32,7 @@ def contradictions(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     yield from _known(spec)
     yield from _targets_over_tls(spec)
     yield from _clients_inside_gateways(spec)
+    yield from _modes(spec)
     yield from _destinations(spec)
     if spec.authentication is not None and spec.authentication.delegated and spec.registrar.enabled:
         message = (
@@ -126,8 +127,7 @@ def _families(spec: PoolSpec) -> Iterator[tuple[str, str]]:
             f"one family, PreferDualStack and RequireDualStack with two"
         )
         yield "InvalidField", message
-    redirects = "redirect" in (spec.assignment.mode, *(gateway.mode for gateway in spec.gateways))
-    if redirects and len(expose.families) > 1 and not expose.host_name("pod"):
+    if "redirect" in _every_mode(spec) and len(expose.families) > 1 and not expose.host_name("pod"):
         message = (
             "spec.expose.ipFamilies has two families and clients are redirected: one address cannot serve clients of "
             "both; set spec.expose.advertise to a host name, or the mode to forward"
@@ -228,6 +228,30 @@ def _clients_inside_gateways(spec: PoolSpec) -> Iterator[tuple[str, str]]:
                     f"would have the gateway's rights; take it out, or narrow the gateway's networks"
                 )
                 yield "ClientsInsideGateway", message
+
+
+def _every_mode(spec: PoolSpec) -> set[str | None]:
+    return {spec.assignment.mode, *(one.mode for one in spec.client_modes), *(one.mode for one in spec.gateways)}
+
+
+def _modes(spec: PoolSpec) -> Iterator[tuple[str, str]]:
+    """A rule without a condition would hide the rules after it; one for no client does nothing."""
+    clients = [_network(network) for network in spec.client_networks]
+    for at, rule in enumerate(spec.client_modes):
+        where = f"spec.clients.modes[{at}]"
+        if not rule.networks and not rule.user_agents:
+            message = (
+                f"{where} has neither networks nor userAgents: add one of them, or set spec.assignment.mode, which is "
+                f"for all other clients"
+            )
+            yield "MissingField", message
+        for network in rule.networks:
+            if not any(_network(network).overlaps(one) for one in clients):
+                message = (
+                    f"{where}.networks has {network}, in which spec.clients.networks has no clients: add it there, or "
+                    f"take it out here"
+                )
+                yield "NotClients", message
 
 
 def _destinations(spec: PoolSpec) -> Iterator[tuple[str, str]]:

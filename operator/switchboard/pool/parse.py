@@ -22,6 +22,7 @@ from switchboard.pool.spec import (
     Autoscaling,
     Capacity,
     ClientCertificates,
+    ClientMode,
     DigestAlgorithm,
     Expose,
     Family,
@@ -66,6 +67,7 @@ def _spec(spec: Fields) -> PoolSpec:
         capacity=_capacity(spec.inside("capacity")),
         client_networks=clients.each("networks", q.network, "", required=True),
         client_origins=clients.each("origins", q.origin, ""),
+        client_modes=tuple(_client_mode(one) for one in clients.objects("modes")),
         authentication=_authentication(clients.inside("auth")),
         proxy=ProxyTemplate(
             image=proxy.read("image", q.text, "", required=True),
@@ -88,6 +90,14 @@ def _spec(spec: Fields) -> PoolSpec:
         hep_collector=spec.inside("hep").read("collector", q.collector, ""),
         drain_timeout_seconds=spec.inside("drain").read("timeout", q.whole_seconds, 3600),
         suspend=spec.read("suspend", q.flag, fallback=False),
+    )
+
+
+def _client_mode(rule: Fields) -> ClientMode:
+    return ClientMode(
+        mode=rule.one_of("mode", Mode, "forward", required=True),
+        networks=rule.each("networks", q.network, ""),
+        user_agents=rule.read("userAgents", q.user_agents, ()),
     )
 
 

@@ -44,6 +44,16 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     saturated_retry_after_seconds: int = 2
 
 
+class ClientMode(msgspec.Struct, frozen=True, kw_only=True):
+    """By which mode clients of `networks` are served (CIDR; none: of any) that have one of `user_agents` in their
+    User-Agent header, whatever its case (none: with any).
+    """
+
+    mode: Mode
+    networks: tuple[str, ...] = ()
+    user_agents: tuple[str, ...] = ()
+
+
 ENTRY_OFFSET = 10000  # as in proxy/bin/kamailio
 
 
@@ -245,6 +255,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxyTemplate
     listen: tuple[Listener, ...]
     client_origins: tuple[str, ...] = ()  # of web pages that may connect; none: any
+    client_modes: tuple[ClientMode, ...] = ()  # the first that fits counts, before `assignment.mode`
     authentication: Authentication | None = None  # of clients; None: their address is enough
     autoscaling: Autoscaling | None = None
     expose: Expose = Expose()

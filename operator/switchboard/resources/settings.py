@@ -19,6 +19,7 @@ def settings(pool: PoolRef, spec: PoolSpec, addresses: Iterable[str] = ()) -> Se
         assignment=spec.assignment,
         media=spec.media,
         client_networks=spec.client_networks,
+        client_modes=spec.client_modes,
         client_origins=spec.client_origins,
         authentication=spec.authentication,
         registrar=spec.registrar,

@@ -1,7 +1,7 @@
 """Gateways and routes as Kamailio's configuration reads them."""
 
-from switchboard.agent.notation import gateway_entries, route_entries, targets
-from switchboard.pool.spec import Gateway, Rewriting, Rights, Route
+from switchboard.agent.notation import gateway_entries, mode_entries, route_entries, targets
+from switchboard.pool.spec import ClientMode, Gateway, Rewriting, Rights, Route
 
 CARRIER = Gateway(
     name="carrier",
@@ -55,6 +55,19 @@ def test_a_route_has_its_targets_or_its_gateways() -> None:
         (("route", "1"), "voice.example.com||1|1||sip:192.0.2.1 sip:203.0.113.1"),
         (("route", "2"), "|+49|2|7|carrier|sip:203.0.113.1 sip:203.0.113.2"),
         (("route", "n"), 2),
+    ]
+
+
+def test_modes_of_clients() -> None:
+    """In their order, which decides; parts of User-Agents in lower case, as they are compared."""
+    rules = [
+        ClientMode(mode="redirect", networks=("198.51.100.0/28", "2001:db8::/64")),
+        ClientMode(mode="forward", networks=("198.51.100.0/24",), user_agents=("SIP.js/", "Desk 3")),
+    ]
+    assert list(mode_entries(rules)) == [
+        (("mode", "1"), "redirect;198.51.100.0/28,2001:db8::/64;"),
+        (("mode", "2"), "forward;198.51.100.0/24;sip.js/|desk 3"),
+        (("ctl", "modes"), 2),
     ]
 
 

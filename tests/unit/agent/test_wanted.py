@@ -4,7 +4,17 @@ import pytest
 from switchboard.agent.wanted import Wanted, accept, address_list, configuration, state
 from switchboard.errors import MessageError, StaleTermError
 from switchboard.link.messages import Command, Configure, Drain, Peer, Role, Settings, Table, Tick
-from switchboard.pool.spec import Assignment, Authentication, Capacity, Gateway, Media, Route, Sharing, Urgent
+from switchboard.pool.spec import (
+    Assignment,
+    Authentication,
+    Capacity,
+    ClientMode,
+    Gateway,
+    Media,
+    Route,
+    Sharing,
+    Urgent,
+)
 from switchboard.pool.table import Row
 
 SETTINGS = Settings(
@@ -15,6 +25,7 @@ SETTINGS = Settings(
     media=Media(),
     client_networks=("198.51.100.0/24", "2001:db8::/64"),
     client_origins=("https://phone.example.com",),
+    client_modes=(ClientMode(mode="forward", user_agents=("desk",)),),
     gateways=(
         Gateway(name="pstn-1", kind="pstn", networks=("203.0.113.0/28", "203.0.113.64/32"), mode="redirect"),
         Gateway(name="office", kind="voip", networks=("192.0.2.7/32",)),
@@ -105,6 +116,8 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "expires"): 3600,
         ("ctl", "learn"): 0,
         ("ctl", "mode"): "redirect",
+        ("mode", "1"): "forward;;desk",
+        ("ctl", "modes"): 1,
         ("ctl", "policy"): "least",
         ("ctl", "hops"): 4,
         ("ctl", "status"): 480,

@@ -26,6 +26,10 @@ def route(name: str) -> dict[str, Any]:
     return {"name": name, "targets": ["sip:pbx"]}
 
 
+def clients(*modes: dict[str, Any]) -> dict[str, Any]:
+    return {"networks": ["198.51.100.0/24"], "modes": list(modes)}
+
+
 CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"threshold": "1%", "capacity": {"calls": 99}},
@@ -43,6 +47,24 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
         },
         "RedirectAcrossFamilies",
         "set spec.expose.advertise to a host name",
+    ),
+    (
+        {
+            "expose": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"},
+            "clients": clients({"userAgents": ["desk"], "mode": "redirect"}),
+        },
+        "RedirectAcrossFamilies",
+        "or the mode to forward",
+    ),
+    (
+        {"clients": clients({"userAgents": ["a"], "mode": "forward"}, {"mode": "redirect"})},
+        "MissingField",
+        "spec.clients.modes[1] has neither networks nor userAgents",
+    ),
+    (
+        {"clients": clients({"networks": ["198.51.100.0/28", "2001:db8::/32"], "mode": "forward"})},
+        "NotClients",
+        "spec.clients.modes[0].networks has 2001:db8::/32, in which spec.clients.networks has no clients",
     ),
     ({"media": {"ports": "20000-20318"}}, "TooFewMediaPorts", "need 320 ports"),
     ({"listen": [{"transport": "UDP", "port": 20000}]}, "PortConflict", "UDP port 20000"),
@@ -142,6 +164,7 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str, message:
         {"gateways": [{**gateway("a", "203.0.113.0/28"), "codecs": ["PCMA"]}]},
         {"media": {"enabled": False}, "gateways": [gateway("a", "203.0.113.0/28")]},
         {"gateways": [TRUNK, TRUNK | {"name": "b", "username": "trunk-2@example.com"}], "clients": ASKED},
+        {"clients": clients({"networks": ["198.51.0.0/16"], "mode": "redirect"})},
     ],
 )
 def test_what_can_be_is_accepted(fields: dict[str, Any]) -> None:

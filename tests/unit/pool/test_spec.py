@@ -62,6 +62,10 @@ def test_every_field_is_read() -> None:
         clients={
             "networks": ["198.51.100.0/24", "2001:db8::/32"],
             "origins": ["https://phone.example.com:8443"],
+            "modes": [
+                {"networks": ["198.51.100.0/28"], "userAgents": ["SIP.js/", "Desk 3"], "mode": "forward"},
+                {"userAgents": ["soft"], "mode": "redirect"},
+            ],
             "auth": {"secretName": "edge-users", "realm": "voice.example.com", "algorithms": ["MD5"]},
         },
         gateways=[
@@ -124,6 +128,10 @@ def test_every_field_is_read() -> None:
         ),
         client_networks=("198.51.100.0/24", "2001:db8::/32"),
         client_origins=("https://phone.example.com:8443",),
+        client_modes=(
+            s.ClientMode(mode="forward", networks=("198.51.100.0/28",), user_agents=("SIP.js/", "Desk 3")),
+            s.ClientMode(mode="redirect", user_agents=("soft",)),
+        ),
         authentication=s.Authentication(secret_name="edge-users", realm="voice.example.com", algorithms=("MD5",)),
         gateways=(
             s.Gateway(
@@ -212,6 +220,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         {"clients": {"networks": ["198.51.100.0/24"], "origins": ["phone.example.com"]}},
         "InvalidField",
         "spec.clients.origins[0] is 'phone.example.com': must be the origin of a web page",
+    ),
+    (
+        {"clients": {"networks": ["198.51.100.0/24"], "modes": [{"networks": ["198.51.100.0/24"]}]}},
+        "MissingField",
+        "spec.clients.modes[0].mode is missing",
+    ),
+    (
+        {"clients": {"networks": ["198.51.100.0/24"], "modes": [{"userAgents": ["a|b"], "mode": "forward"}]}},
+        "InvalidField",
+        "spec.clients.modes[0].userAgents is ['a|b']: must be part of a User-Agent",
     ),
     (
         {"clients": {"networks": ["198.51.100.0/24"], "auth": {"realm": "voice.example.com"}}},

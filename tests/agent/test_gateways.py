@@ -8,7 +8,6 @@ from switchboard.pool.table import GatewayCalls
 from tests.agent.pod import Operator, Pod, settings
 from tests.tools.addresses import PSTN, TARGETS
 from tests.tools.sip import Phone
-from tests.tools.wait import until
 
 PBX = f"{TARGETS}.1"
 GATEWAY = f"{PSTN}.1"
@@ -68,7 +67,7 @@ async def test_what_prometheus_is_told(pod: Pod, operator: Operator) -> None:
         assert refused.message.status == 403
         assert (await stranger.call(f"sip:bob@{pod.address}:5060")).status == 403
 
-    await until(lambda: pod.proxy.control.number("health", dead) >= 1, "the target's check has failed")
+    await operator.hears(lambda report: report.dead_targets == (dead,), within=10)
     text = await scraped(pod)
     assert (
         f'switchboard_proxy_target_up{{namespace="voice",pool="edge",proxy="{pod.name}",target="{dead}"}} 0.0' in text

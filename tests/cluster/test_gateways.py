@@ -131,7 +131,17 @@ async def test_out_through_a_gateway_with_a_name(pool: Pool) -> None:
             (pod,) = (await pool.pods()).values()
             return f'target="sip:{NOBODY}:5060"}} 0.0' in metrics(pod)
 
+        async def told() -> bool:
+            messages = await pool.messages("TargetUnreachable")
+            return [f"target sip:{NOBODY}:5060;" in message for message in messages] == [True]
+
         await until(known, "the dead gateway is known to be dead")
+        await until(told, "the pool's Events to tell of the dead gateway and of nothing else")
+        degraded = await pool.condition("Degraded")
+        assert (degraded["reason"], degraded["message"]) == (
+            "TargetUnreachable",
+            f"No proxy reaches sip:{NOBODY}:5060.",
+        )
         with await pool.call(5, 5, user="+49301") as load:
             result = load.wait(40)
     assert (result.completed, result.failed) == (5, 0), load.errors()

@@ -65,7 +65,7 @@ async def test_the_life_of_a_certificate(pool: Pool, fast_volumes: None) -> None
     one is told, and the one before stays in use.
     """
     first, second = Authority(), Authority()
-    pool.apply(replicas=1, listen=LISTEN)
+    pool.apply(replicas=1, listen=LISTEN, routes=[])
     await says(pool, "Ready", "False", "CertificateMissing")
     await give(pool, first.secret(HOST))
     await pool.ready(1)

@@ -52,6 +52,7 @@ class Reporter:
         self._totals: Mapping[str, Value] = {}
         self._refused: Mapping[str, Value] = {}
         self._health: Mapping[str, Value] = {}
+        self._checking: tuple[str, float] = ("", 0.0)  # this run of Kamailio, and since when
         self._told: tuple[Shared, _State] | None = None
         self._told_at = 0.0
         self._assigned_at = 0.0
@@ -63,6 +64,9 @@ class Reporter:
         if cause is None:
             return
         self._totals = await self._kamailio.dump("cnt")
+        self._health = await self._kamailio.dump("health")
+        if self._checking[0] != sample.boot:
+            self._checking = (sample.boot, sample.at)
         await self._read_gateways(sample)
         changed = await self._newly_assigned(sample)
         self._told, self._told_at = self._now(sample), sample.at
@@ -103,6 +107,16 @@ class Reporter:
             target: int(self._health.get(target, 0)) < threshold
             for target in targets(settings.routes, settings.gateways)
         }
+
+    def _dead(self) -> tuple[str, ...] | None:
+        """Of these targets; None while not each has been checked as often as it may fail."""
+        settings = self._applier.wanted.settings
+        if settings is None or not settings.health_checks.period_seconds:
+            return None
+        checks = settings.health_checks
+        if self._sample.at < self._checking[1] + checks.period_seconds * (checks.threshold + 1):
+            return None
+        return tuple(target for target, well in self.targets().items() if not well)
 
     async def _newly_assigned(self, sample: Sample) -> ByTick:
         """What was assigned since this was last looked at; with a thousand proxies not oftener than each period."""
@@ -173,6 +187,7 @@ class Reporter:
             denied=self._total("denied"),
             unauthorized=self._total("unauthorized"),
             dropped={reason: self._total(reason) for reason in DROPPED if self._total(reason)},
+            dead_targets=self._dead(),
             table=applier.version,
             role=applier.role,
             draining=applier.draining,

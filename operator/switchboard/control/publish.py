@@ -66,6 +66,7 @@ class Publisher:
         refused: Problem | None,
         failing: Problem | None = None,
         secrets: Problem | None = None,
+        dead_targets: tuple[str, ...] = (),
     ) -> None:
         """Writes the status when it is due; a spec that is refused is shown with what is in effect instead."""
         now = self._fleet.clock()
@@ -83,6 +84,7 @@ class Publisher:
             refused=refused,
             failing=failing,
             secrets=secrets,
+            dead_targets=dead_targets,
         )
         new = status(seen, self._conditions(resource), format_time(datetime.now(UTC)))
         self.latest = new

@@ -32,6 +32,7 @@ from switchboard.control.publish import Publisher
 from switchboard.control.recorder import Note, Recorder
 from switchboard.control.scaler import Scaler
 from switchboard.control.settings import Settings
+from switchboard.control.targets import Targets
 from switchboard.errors import SwitchboardError
 from switchboard.logs import about
 from switchboard.pool.conditions import Problem, Status
@@ -95,6 +96,7 @@ class PoolController:
         self._entry = Entry(self.fleet, self._owned, self._note)
         self._scaler = Scaler(self.fleet, self._note)
         self._listening = Listening(kube, self._note, time.monotonic)
+        self._targets = Targets(self._note)
         self._publisher = Publisher(kube, self._owned, self.fleet)
 
     def wake(self) -> None:
@@ -197,6 +199,7 @@ class PoolController:
         self._entry_woken.set()
         await self._provide(view, accepted)
         await self._scale(accepted)
+        self._targets.look(self.fleet.members.values(), accepted.spec)
         await self._publisher.publish_load(view.pool, accepted.spec, self._primary(), view.owned)
         await self._publish_status(view, accepted)
         return None
@@ -256,6 +259,7 @@ class PoolController:
             refused=self._refused,
             failing=failing,
             secrets=self._listening.problem,
+            dead_targets=self._targets.dead,
         )
 
     # when

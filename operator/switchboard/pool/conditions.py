@@ -75,6 +75,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     refused: Problem | None = None  # the present spec (SpecError)
     failing: Problem | None = None  # the last reconcile
     secrets: Problem | None = None  # of those that the spec names
+    dead_targets: tuple[str, ...] = ()  # which no proxy reaches
 
 
 def status(observed: Observed, previous: Sequence[Condition], now_text: str) -> Status:
@@ -232,7 +233,8 @@ def _draining(proxies: Iterable[Proxy]) -> Verdict:
 
 
 def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
-    """Proxies that ought to serve and do not, by what is wrong with them; one that has never served is starting.
+    """Proxies that ought to serve and do not, by what is wrong with them; one that has never served is starting. Then
+    targets that no proxy reaches.
 
     A certificate that cannot be used degrades the pool before any proxy does: those that run go on with the one before.
     """
@@ -247,6 +249,8 @@ def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
     failed = [proxy for proxy in observed.proxies if proxy.failed]
     if failed:
         wrong["failed"] = failed
+    if not wrong and observed.dead_targets:
+        return "Degraded", True, "TargetUnreachable", f"No proxy reaches {_shown(observed.dead_targets)}."
     if not wrong:
         return "Degraded", False, "AllProxiesServing", "Every proxy that was ready still is."
     reasons = {"unready": "ProxyNotReady", "mediaDown": "MediaDown", "stale": "ReportsLate", "failed": "ProxyFailed"}
@@ -256,6 +260,10 @@ def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
 
 
 def _names(proxies: Sequence[Proxy]) -> str:
-    shown = ", ".join(proxy.name for proxy in proxies[:NAMES_SHOWN])
-    more = len(proxies) - NAMES_SHOWN
+    return _shown([proxy.name for proxy in proxies])
+
+
+def _shown(words: Sequence[str]) -> str:
+    shown = ", ".join(words[:NAMES_SHOWN])
+    more = len(words) - NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

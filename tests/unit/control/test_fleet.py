@@ -8,11 +8,13 @@ from functools import partial
 
 import msgspec
 
+from switchboard.control.targets import Targets
 from switchboard.errors import KamailioError
 from switchboard.link.messages import Configure, Drain, Role, Table, Tick
+from switchboard.pool.spec import HealthChecks, Route
 from switchboard.pool.table import Row
 from tests.unit.control.conftest import Operator
-from tests.unit.control.simulated import SimulatedAgent, pod
+from tests.unit.control.simulated import SPEC, SimulatedAgent, pod
 
 
 def table_of(agent: SimulatedAgent) -> dict[str, Row]:
@@ -281,3 +283,39 @@ async def test_calls_of_a_dead_node_are_told_once(operator: Operator, agents: li
     operator.follow([primary.pod, given_up, idle.pod])
     operator.follow([primary.pod, idle.pod])
     assert operator.reasons().count("CallsLost") == 1
+
+
+async def test_a_target_that_no_proxy_reaches_is_told_once(operator: Operator, agents: list[SimulatedAgent]) -> None:
+    """And when it answers one of them again. Proxies that have not checked yet say nothing; one whose route has
+    gone, and checks that are turned off, are forgotten in silence.
+    """
+    dead = ("sip:192.0.2.1", "sip:192.0.2.2")
+    spec = msgspec.structs.replace(SPEC, routes=tuple(Route(name=target, targets=(target,)) for target in dead))
+    targets = Targets(operator.notes.append)
+
+    async def reported(*words: tuple[str, ...] | None) -> list[tuple[str, str]]:
+        """What is noted once each agent has said that these are dead."""
+        for agent, word in zip(agents, words, strict=True):
+            agent.report(dead_targets=word)
+        members = operator.fleet.members.values()
+        await operator.until(lambda: [member.dead_targets for member in members] == list(words))
+        operator.notes.clear()
+        targets.look(members, spec)
+        targets.look(members, spec)
+        return [(note.reason, note.message) for note in operator.notes]
+
+    await linked(operator, agents)
+    assert await reported(None, None, None) == []
+    assert await reported(dead, dead[:1], ()) == []
+    noted = await reported(dead, None, dead[:1])
+    assert [reason for reason, _ in noted] == ["TargetUnreachable"]
+    assert f"No proxy gets an answer from target {dead[0]};" in noted[0][1]
+    assert targets.dead == dead[:1]
+    assert await reported(None, None, None) == []
+    assert await reported(dead, None, ()) == [("TargetReachable", f"Target {dead[0]} answers again.")]
+    await reported(dead, dead, dead)
+    spec = msgspec.structs.replace(spec, routes=spec.routes[:1])
+    assert await reported(dead[:1], dead[:1], dead[:1]) == []
+    spec = msgspec.structs.replace(spec, health_checks=HealthChecks(period_seconds=0))
+    assert await reported(None, None, None) == []
+    assert not targets.dead

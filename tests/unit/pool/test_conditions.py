@@ -187,6 +187,15 @@ def test_degraded_tells_what_is_wrong_with_whom(facts: dict[str, Any], reason: s
     assert told(observed(a_proxy("a"), a_proxy("b", **facts)), "Degraded") == ("True", reason, message)
 
 
+def test_degraded_tells_which_targets_no_proxy_reaches() -> None:
+    """Where all proxies serve; what is wrong with one of them comes first."""
+    dead = {"dead_targets": ("sip:192.0.2.1", "sip:192.0.2.2")}
+    alone = observed(a_proxy("a"), **dead)
+    message = "No proxy reaches sip:192.0.2.1, sip:192.0.2.2."
+    assert told(alone, "Degraded") == ("True", "TargetUnreachable", message)
+    assert told(observed(a_proxy("a"), a_proxy("b", ready=False), **dead), "Degraded")[1] == "ProxyNotReady"
+
+
 def test_a_proxy_that_starts_does_not_degrade_the_pool() -> None:
     assert told(observed(a_proxy("a"), unreported(a_proxy("b", ready=False))), "Degraded")[0] == "False"
 

@@ -217,11 +217,22 @@ function vp_own_password(name)
   return 1
 end
 
+-- Who is called, where that is a registered client: $var(aor). A gateway's number as the pool writes it.
+function vp_called_aor()
+  local uri, from = pvget("$ru"), M.of((M.source()))
+  if from and from.incoming then
+    uri = string.gsub(uri, "^(sips?:)([^@;?]+)", function(scheme, user) return scheme .. M.rewrite(from.incoming, user) end)
+  end
+  return vp_aor(uri)
+end
+
 -- A call for a registered client: what vp_targets and vp_next_target leave for others (routes.lua). $var(ends): "<source>,".
 function vp_gateway_to_client()
   local source = M.source()
+  local from = M.of(source)
   pvset("$var(ends)", (source or "") .. ",")
-  KSR.pv.seti("$var(through_gateway)", M.of(source) and 1 or 0)
+  pvset("$var(codecs)", M.codec_flags(from and from.codecs))
+  KSR.pv.seti("$var(through_gateway)", from and 1 or 0)
   KSR.pv.seti("$var(offer_per_branch)", 0)
   return 1
 end

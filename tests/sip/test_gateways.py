@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from switchboard.pool.spec import Rewriting, Rights
-from tests.tools.addresses import PSTN, VOIP
-from tests.tools.pool import CLOSED, TICK, Pool, idle, to
+from tests.tools.addresses import CLIENTS, PSTN, VOIP
+from tests.tools.pool import ALIAS, CLOSED, TICK, Pool, idle, to
 from tests.tools.sip import Phone
+from tests.tools.wait import until
 
 GATEWAY = f"{PSTN}.1"
 OTHER = f"{VOIP}.1"
@@ -238,6 +239,28 @@ async def test_codecs_of_the_calling_gateway(pool: Pool, pbx: Phone) -> None:
         free = await other.call(pool.uri, body=offer)
         assert codecs(pbx.incoming[1].invite.body) == {"PCMA", "PCMU", "G722", "G729", "telephone-event"}
         await free.bye()
+    await idle(*pool.proxies)
+
+
+async def test_a_registered_number(pool: Pool) -> None:
+    """Who has registered a number with the pool itself is called by how the gateway writes it, at whatever proxy, and
+    is offered the gateway's codecs alone.
+    """
+    pool.set(registrar=1, expires=300, learned=1)
+    pool.gateway("pstn-1", incoming=Rewriting(strip=1, prefix="49", plus="add"), codecs=("PCMA", "telephone-event"))
+    async with Phone.at(f"{CLIENTS}.7", user="+4930123") as desk, Phone.at(GATEWAY) as gateway:
+        own = f"sip:+4930123@{ALIAS}"
+        where = (pool.primary.ip, 5060)
+        asked = await desk.request("REGISTER", f"sip:{ALIAS}", to=where, from_uri=own, to_uri=own)
+        assert (await asked.final()).message.status == 200
+        for proxy in pool.proxies:
+            await until(lambda proxy=proxy: proxy.control.dump("aor"), f"{proxy.name} knows")
+        for proxy in pool.proxies:
+            offer = FOUR_CODECS.format(ip=GATEWAY)
+            call = await gateway.call(f"sip:030123@{ALIAS}", to=(proxy.ip, 5060), body=offer)
+            assert call.status == 200
+            assert await call.bye() == 200
+    assert [codecs(theirs.invite.body) for theirs in desk.incoming] == [{"PCMA", "telephone-event"}] * 3
     await idle(*pool.proxies)
 
 

@@ -92,7 +92,7 @@ tools: .venv/ready packages
 asterisk: packages
 	@tests/tools/rootfs.sh asterisk > /dev/null
 
-clients: packages
+clients: packages  ## Chromium, baresip, linphone and a page with a phone, for the tests and the demo
 	@tests/tools/rootfs.sh clients > /dev/null
 	@tests/tools/clients/page.sh > /dev/null
 

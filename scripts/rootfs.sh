@@ -3,6 +3,8 @@
 #
 #   found NAME HASH     prints the path and ends the script where it is there; else $work is a directory for making it
 #   keep [DIRECTORY]    unpacks $work/rootfs.tar, with that mount point in it, and puts it in its place
+#
+# With SWITCHBOARD_MADE set nothing is made: status 1 tells that it is not there.
 cache=${SWITCHBOARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/switchboard}
 
 say() { echo "$name: $*" >&2; }
@@ -12,6 +14,7 @@ finished() { [ -e "$rootfs/etc/switchboard-rootfs" ]; }
 found() {
   name=$1 rootfs=$cache/$1-$2
   if finished; then echo "$rootfs"; exit 0; fi
+  [ -z "${SWITCHBOARD_MADE:-}" ] || exit 1
   mkdir -p "$cache"
   exec 9>"$cache/$name.lock"
   flock -n 9 || { say "another run is making it, waiting"; flock 9; }

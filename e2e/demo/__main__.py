@@ -1,11 +1,12 @@
 """`python -m e2e.demo`, inside an embedded cluster: see the package's docstring.
 
-Exit status 0 only if no call failed and none was admitted at or above the threshold.
+Exit status 0 only if no call failed, none was admitted at or above the threshold, and the browser's had its media.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import sys
@@ -13,14 +14,22 @@ import time
 from collections.abc import AsyncIterator
 
 from e2e import product
+from e2e.demo import browser
 from e2e.demo.load import MEDIA_PBX, PBX, Callers
 from e2e.demo.switch import kill_operator, kill_proxy, time_to_answer
 from e2e.demo.view import View
 from e2e.demo.watch import Watch
+from tests.tools.certificates import Authority
+from tests.tools.clients import made
 from tests.tools.sipp import Sipp
 from tests.tools.wait import until
 
-POOL = "edge"
+POOL, SECRET = "edge", "edge-tls"
+LISTEN = [
+    {"transport": "UDP", "port": 5060},
+    {"transport": "TCP", "port": 5060},
+    {"transport": "WSS", "port": browser.WSS_PORT, "secretName": SECRET},
+]
 THRESHOLD = 0.8
 CAPACITY_CALLS = 25  # so that each proxy has 20 places, and the pool 60
 READY_SECONDS = 60
@@ -31,6 +40,8 @@ class Demo:
         self.watch = Watch(POOL)
         self.view = View(self.watch, THRESHOLD)
         self.switch_ms = 0.0
+        self.certificate = Authority().secret()
+        self.heard: browser.Heard | None = None
         self._step = 0
 
     async def run(self) -> int:
@@ -45,6 +56,7 @@ class Demo:
             with self.view:
                 await self.forward(callers)
                 await self.overload(callers)
+                await self.browser(callers)
                 await self.redirect(callers)
             return self.conclude(callers, time.monotonic() - started)
 
@@ -54,7 +66,13 @@ class Demo:
             {"name": "media", "prefix": "av", "targets": [f"sip:{MEDIA_PBX}:5060"]},
             {"name": "pbx", "prefix": "", "targets": [f"sip:{PBX}:5060"]},
         ]
-        product.apply(product.pool(POOL, capacity={"calls": CAPACITY_CALLS}, routes=routes))
+        data = {name: base64.b64encode(content).decode() for name, content in self.certificate.items()}
+        metadata = {"name": SECRET}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": data}
+        pool = product.pool(
+            POOL, capacity={"calls": CAPACITY_CALLS}, routes=routes, listen=LISTEN, registrar={"enabled": True}
+        )
+        product.apply(secret, pool)
         await asyncio.to_thread(
             product.kubectl, "wait", "--for=condition=Ready", f"vpp/{POOL}", f"--timeout={READY_SECONDS}s"
         )
@@ -76,6 +94,16 @@ class Demo:
     async def overload(self, callers: Callers) -> None:
         self.say("85 calls at 30 a second, and room for 60: refused only once every proxy is at the threshold")
         await self.finish(callers.call(calls=85, rate=30, hold_seconds=4))
+
+    async def browser(self, callers: Callers) -> None:
+        if not await asyncio.to_thread(made):
+            return
+        self.say("a browser calls a phone: WSS, WebRTC and ICE on the one side, UDP and plain RTP on the other")
+        calling = asyncio.create_task(browser.call(callers.service, self.certificate))
+        while not calling.done():
+            self.view.draw()
+            await asyncio.sleep(0.2)
+        self.heard = await calling
 
     async def redirect(self, callers: Callers) -> None:
         self.say("redirect mode: clients follow the 302; the primary is killed in the middle")
@@ -135,8 +163,10 @@ class Demo:
             f" primary_switch_ms={self.switch_ms:.0f}",
             soft_wrap=True,
         )
+        self.view.console.print(str(self.heard or browser.LEFT_OUT), soft_wrap=True)
         self.view.console.print(f"took {seconds:.0f} s", style="dim")
-        return 0 if calls.failed == 0 and over == 0 and calls.offered > 0 else 1
+        seen = self.heard is None or self.heard.both_ways
+        return 0 if calls.failed == 0 and over == 0 and calls.offered > 0 and seen else 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ FRAGMENTS = [
     DOCS / "users.md",
     DOCS / "registrar.md",
     DOCS / "networks.md",
+    *sorted((DOCS / "clients").glob("*.md")),
+    *sorted((DOCS / "gateways").glob("*.md")),
 ]  # pages with parts of a VoipProxyPool, and other resources
 
 
@@ -59,7 +61,7 @@ async def test_operating(pool: Pool, tmp_path: Path) -> None:
         run(script, tmp_path, pool.namespace)
 
 
-@pytest.mark.parametrize("page", FRAGMENTS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", FRAGMENTS, ids=lambda page: str(page.relative_to(DOCS)))
 def test_samples(page: Path, make_pool: Callable[[str], Pool]) -> None:
     """What other pages show of a pool, put into the README's, is accepted; other resources are as they stand."""
     namespace = make_pool("edge").namespace

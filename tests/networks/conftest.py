@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from e2e.embedded.network import add_host, make_node
-from tests.sip.conftest import pytest_runtest_makereport
+from tests.sip.conftest import authority, pytest_runtest_makereport
 from tests.tools import answers
 from tests.tools.clients import table
 from tests.tools.nat import inside
@@ -21,7 +21,7 @@ from tests.tools.pool import Pool, to
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.sip import Phone
 
-__all__ = ["pytest_runtest_makereport"]  # a failed test shows what the proxies logged
+__all__ = ["authority", "pytest_runtest_makereport"]  # the latter: a failed test shows what the proxies logged
 
 PROXIES = "198.18.1"
 PBX = "198.18.200.1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import pytest
 
@@ -16,6 +16,7 @@ from tests.sip.test_registrar import locations
 from tests.tools.certificates import HOST, Authority
 from tests.tools.clients.baresip import Baresip
 from tests.tools.clients.counts import heard
+from tests.tools.clients.documented import UNASKED
 from tests.tools.clients.linphone import Linphone
 from tests.tools.digest import REALM, ha1
 from tests.tools.listeners import PORTS, SECRET
@@ -36,14 +37,17 @@ SoftPhone = Baresip | Linphone
 Kind = type[SoftPhone]
 Start = Callable[..., contextlib.AbstractAsyncContextManager[SoftPhone]]  # of a kind, a user, over a transport
 OTHER: dict[Kind, Kind] = {Baresip: Linphone, Linphone: Baresip}
+ALGORITHMS: dict[Kind, list[str]] = {Baresip: ["MD5"], Linphone: ["SHA-256", "MD5"]}
+TRANSPORTS: list[Protocol] = ["udp", "tcp", "tls"]
 EACH = pytest.mark.parametrize("kind", OTHER, ids=lambda kind: kind.__name__.lower())
-OVER = pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    """Who has issued the proxies' certificate."""
-    return Authority()
+OVER = pytest.mark.parametrize("transport", TRANSPORTS)
+IN = pytest.mark.parametrize("mode", ["forward", "redirect"])
+FOLLOWING = [
+    (Linphone, "udp"),
+    (Linphone, "tcp"),
+    (Linphone, "tls"),
+    (Baresip, "tls"),
+]  # a 302 to REGISTER, or get none
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +64,42 @@ def proxies(network: None, authority: Authority) -> Iterator[Sequence[Proxy]]:
 
 
 @pytest.fixture
-def start(pool: Pool, authority: Authority) -> Start:
-    """Starts the phone of a user, who is registered at the pool then."""
-    pool.set(registrar=1, expires=120, learn=1, learned=1)
+def mode() -> str:
+    """Of tests that do not have it as a parameter."""
+    return "forward"
 
-    def at(
-        kind: Kind, user: str, transport: Protocol = "udp", password: str = ""
-    ) -> contextlib.AbstractAsyncContextManager[SoftPhone]:
+
+@pytest.fixture
+def start(pool: Pool, authority: Authority, mode: str) -> Start:
+    """Starts the phone of a user, who is registered at the pool then; in mode redirect calls lead to the member."""
+    pool.set(registrar=1, expires=120, learn=1, learned=1)
+    if mode == "redirect":
+        pool.table(0, 5)
+
+    @contextlib.asynccontextmanager
+    async def at(
+        kind: Kind, user: str, transport: Protocol = "udp", password: str = UNASKED, **more: str
+    ) -> AsyncIterator[SoftPhone]:
+        pool.set(mode=mode if (kind, transport) in FOLLOWING else "forward")
         server = f"sip:{pool.primary.ip}:{PORTS[transport]};transport={transport}"
-        return kind.at(f"soft-{user}", f"sip:{user}@{ALIAS}", server, password, authority.pem)
+        async with kind.at(f"soft-{user}", f"sip:{user}@{ALIAS}", server, password, authority.pem, **more) as phone:
+            pool.set(mode=mode)
+            yield phone
 
     return at
 
 
+@IN
 @OVER
 @EACH
-async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
+@pytest.mark.client(does=("calls", "is called", "media", "holds", "hangs up"))
+async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind, transport: Protocol, mode: str) -> None:
     """It holds and resumes, and has voice and video in both directions again; either side hangs up."""
     async with start(kind, "alice", transport) as alice, start(OTHER[kind], "bob") as bob:
+        before = pool.count("redirected")
         await alice.call(f"sip:bob@{ALIAS}")
+        assert pool.count("redirected") - before == (mode == "redirect" and transport != "tls")
+        assert [proxy.calls for proxy in pool.proxies] == ([0, 1] if mode == "redirect" else [1, 0])
         await asyncio.gather(heard(alice), heard(bob))
         await asyncio.gather(alice.hold(), bob.held())
         await alice.resume()
@@ -92,8 +113,10 @@ async def test_it_calls_and_is_called(pool: Pool, start: Start, kind: Kind, tran
     await idle(*pool.proxies)
 
 
+@IN
 @OVER
 @EACH
+@pytest.mark.client(does=("transfers",))
 async def test_it_transfers(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
     """It sends the one that it talks to on to a third, who is called by them then, with voice and video."""
     async with (
@@ -109,8 +132,10 @@ async def test_it_transfers(pool: Pool, start: Start, kind: Kind, transport: Pro
     await idle(*pool.proxies)
 
 
+@IN
 @OVER
 @EACH
+@pytest.mark.client(does=("is cut off",))
 async def test_it_is_cut_off(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
     """It is killed within a call: once media has been silent for the time-out, the call ends at the other side."""
     with inside("pbx"):
@@ -123,47 +148,30 @@ async def test_it_is_cut_off(pool: Pool, start: Start, kind: Kind, transport: Pr
     await idle(*pool.proxies)
 
 
-@pytest.mark.parametrize(("kind", "algorithms"), [(Baresip, ["MD5"]), (Linphone, ["SHA-256", "MD5"])])
-async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, algorithms: Sequence[str]) -> None:
-    """It is asked for its password when it registers and when it calls; baresip knows MD5 alone."""
-    for proxy in pool.proxies:
-        for algorithm in algorithms:
-            proxy.control.set("ha1", f"{algorithm}:alice", ha1(algorithm, "alice", PASSWORD))
-    async with start(kind, "bob") as bob:
-        pool.set(realm=REALM, digests=",".join(algorithms))
-        async with start(kind, "alice", password=PASSWORD) as alice:
-            await alice.call(f"sip:bob@{ALIAS}")
-            await alice.hang_up()
-            await bob.ended()
-    await idle(*pool.proxies)
-
-
 @OVER
 @EACH
-async def test_mode_redirect(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
-    """It follows the 302 to its INVITE, linphone also that to its REGISTER; over TLS, by address, it is sent none."""
+@pytest.mark.client(does=("registers",))
+async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
+    """It is asked for its password when it registers and when it calls; baresip knows MD5 alone."""
+    for proxy in pool.proxies:
+        for algorithm in ALGORITHMS[kind]:
+            proxy.control.set("ha1", f"{algorithm}:alice", ha1(algorithm, "alice", PASSWORD))
     async with start(OTHER[kind], "bob") as bob:
-        if kind is Linphone:
-            _redirect(pool)
-        async with start(kind, "alice", transport) as alice:
-            _redirect(pool)
+        pool.set(realm=REALM, digests=",".join(ALGORITHMS[kind]))
+        async with start(kind, "alice", transport, PASSWORD) as alice:
             await alice.call(f"sip:bob@{ALIAS}")
-            assert [proxy.calls for proxy in pool.proxies] == [0, 1]
-            assert pool.count("redirected") == (0 if transport == "tls" else 1 + (kind is Linphone))
-            await asyncio.gather(heard(alice), heard(bob))
             await alice.hang_up()
             await bob.ended()
-            await bob.call(f"sip:alice@{ALIAS}")
-            await asyncio.gather(heard(alice), heard(bob))
-            await bob.hang_up()
-            await alice.ended()
     await idle(*pool.proxies)
 
 
-def _redirect(pool: Pool) -> None:
-    """To the member, as the primary has no room."""
-    pool.set(mode="redirect")
-    pool.table(0, 5)
+@pytest.mark.parametrize("mode", ["redirect"])
+@pytest.mark.parametrize(("kind", "transport"), FOLLOWING)
+@pytest.mark.client(does=("registers",))
+async def test_it_follows_a_302_to_its_register(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
+    """To the proxy that has room; over TLS there is no 302, as the proxies are known by their addresses."""
+    async with start(kind, "alice", transport):
+        assert pool.count("redirected") == (transport != "tls")
 
 
 async def test_baresip_has_two_flows(pool: Pool, start: Start) -> None:
@@ -172,8 +180,7 @@ async def test_baresip_has_two_flows(pool: Pool, start: Start) -> None:
     """
     primary, member = pool.proxies
     flows = f';sipnat=outbound;outbound2="{member.uri};transport=tcp"'
-    server = f"{primary.uri};transport=tcp"
-    async with start(Baresip, "alice") as alice, Baresip.at("soft-bob", f"sip:bob@{ALIAS}", server, more=flows) as bob:
+    async with start(Baresip, "alice") as alice, start(Baresip, "bob", "tcp", more=flows) as bob:
         await until(lambda: reg_ids(primary) == [1, 2], "both flows are known")
         await alice.call(f"sip:bob@{ALIAS}")
         await asyncio.gather(heard(alice), heard(bob))

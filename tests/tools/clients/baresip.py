@@ -20,17 +20,13 @@ from typing import Any
 
 from e2e.embedded.waiting import late
 from tests.tools.clients.counts import Counts
+from tests.tools.clients.documented import UNASKED, configurations
 from tests.tools.clients.program import equip, running
 from tests.tools.foreign import RUN
 from tests.tools.nat import inside
 from tests.tools.wait import WITHIN_SECONDS, until
 
 CONFIGURATION = Path(__file__).with_suffix(".conf")
-ACCOUNT = '<{uri}>;outbound="{server}";regint=60;answermode=auto;audio_codecs=PCMU;video_codecs=VP8'
-TRUST = """
-sip_cafile {run}/ca.crt
-sip_verify_server yes
-"""
 CONTROL = ("127.0.0.1", 4444)  # of its own host
 
 Event = dict[str, Any]
@@ -53,18 +49,18 @@ class Baresip:
     @classmethod
     @contextlib.asynccontextmanager
     async def at(
-        cls, host: str, uri: str, server: str, password: str = "", trusted: bytes = b"", *, more: str = ""
+        cls, host: str, uri: str, server: str, password: str = UNASKED, trusted: bytes = b"", *, more: str = ""
     ) -> AsyncIterator[Baresip]:
         """Runs on that host, registered as `uri` by way of `server`, a SIP URI; killed at the end, whatever it does.
 
-        `trusted`: who has issued the server's certificate, where it speaks TLS; `more`: what its account has besides.
+        `trusted`: who has issued the server's certificate, where that matters; `more`: what its account has besides.
         """
         with tempfile.TemporaryDirectory(prefix="baresip-", ignore_cleanup_errors=True) as directory:
             run = Path(directory)
             equip(run, trusted)
-            (run / "config").write_text(CONFIGURATION.read_text() + (TRUST.format(run=RUN) if trusted else ""))
-            account = ACCOUNT.format(uri=uri, server=server) + (f";auth_pass={password}" if password else "")
-            (run / "accounts").write_text(f"{account}{more}\n")
+            account, verifying = configurations("baresip.md", uri, server, password)
+            (run / "accounts").write_text(f"{account.rstrip()};answermode=auto{more}\n")
+            (run / "config").write_text(CONFIGURATION.read_text() + (verifying if trusted else ""))
             with running(run, "baresip", "-f", RUN, host=host):
                 async with cls._controlled(host, uri) as phone:
                     await until(phone.is_registered, f"{uri} is registered")

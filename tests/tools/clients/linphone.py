@@ -21,24 +21,12 @@ from pathlib import Path
 from e2e.embedded.network import enter
 from e2e.embedded.waiting import late
 from tests.tools.clients.counts import Counts
+from tests.tools.clients.documented import UNASKED, configurations
 from tests.tools.clients.program import equip, running
 from tests.tools.foreign import RUN
 from tests.tools.wait import POLL_SECONDS, WITHIN_SECONDS, until
 
 CONFIGURATION = Path(__file__).with_suffix(".conf")
-ACCOUNT = """
-[proxy_0]
-reg_identity={uri}
-reg_proxy=<{server}>
-reg_route=<{server};lr>
-reg_expires=600
-reg_sendregister=1
-"""
-CREDENTIALS = """
-[auth_info_0]
-username={user}
-passwd={password}
-"""
 COUNTERS = """
 table inet linphone
 delete table inet linphone
@@ -81,17 +69,15 @@ class Linphone:
     @classmethod
     @contextlib.asynccontextmanager
     async def at(
-        cls, host: str, uri: str, server: str, password: str = "", trusted: bytes = b""
+        cls, host: str, uri: str, server: str, password: str = UNASKED, trusted: bytes = b""
     ) -> AsyncIterator[Linphone]:
         """As Baresip.at."""
         with tempfile.TemporaryDirectory(prefix="linphone-", ignore_cleanup_errors=True) as directory:
             run = Path(directory)
             equip(run, trusted)
             (run / ".local/share/linphone").mkdir(parents=True)
-            user = uri.removeprefix("sip:").partition("@")[0]
-            account = ACCOUNT.format(uri=uri, server=server)
-            credentials = CREDENTIALS.format(user=user, password=password) if password else ""
-            (run / "linphonerc").write_text(CONFIGURATION.read_text() + account + credentials)
+            (account,) = configurations("linphone.md", uri, server, password)
+            (run / "linphonerc").write_text(CONFIGURATION.read_text() + account)
             _nft(host, "--file", "-", said=COUNTERS)
             files = ("--config", f"{RUN}/linphonerc", "--log", f"{RUN}/linphone.log", "--pipe", f"{RUN}/control")
             with running(run, "linphone-daemon", *files, "--auto-answer", "-C", host=host):

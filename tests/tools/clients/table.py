@@ -54,12 +54,26 @@ BROWSER = {
     **dict.fromkeys(("UDP", "TCP", "TLS"), "a browser has WebSockets alone"),
     "redirect": "by forwarding: a browser follows no 302",
 }
+SOFT_PHONE = {"TLS redirect": "by forwarding: no certificate is for an address", **NO_WEBSOCKETS}
+UNREGISTERED = tuple(what for what in DOES if what != "registers")
 CLIENTS = (
     Client(
         name="SIPp",
         folder="sip",
         rows=every("UDP", "TCP"),
         remarks={"redirect": "follows the 302", "TLS": SIPP_HAS_NO_TLS, **NO_WEBSOCKETS},
+    ),
+    Client(
+        name="baresip",
+        folder="networks",
+        rows={**every("UDP", "TCP", "TLS"), **every("UDP", "TCP", modes=("redirect",), does=UNREGISTERED)},
+        remarks={**SOFT_PHONE, "redirect": "follows the 302 to INVITE; to REGISTER not: that in mode forward"},
+    ),
+    Client(
+        name="linphone",
+        folder="networks",
+        rows=every("UDP", "TCP", "TLS"),
+        remarks={**SOFT_PHONE, "redirect": "follows the 302 to REGISTER and to INVITE"},
     ),
     Client(name="Chromium", folder="networks", rows=every("WS", "WSS"), remarks=BROWSER),
 )

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from switchboard.pool.parse import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *(page for part in ("docs", "e2e", "helm", "manifests", "proxy") for page in sorted((ROOT / part).rglob("*.md"))),
 ]
+KINDS = [page for part in ("clients", "gateways") for page in sorted((ROOT / "docs" / part).glob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(tests/[\w/.]+\.py|e2e/kind/[\w/.]+\.py)(?:::(\w+))?`")
 
@@ -45,6 +49,18 @@ def test_named_tests_exist(page: Path) -> None:
         if function:
             defined = {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")}
             assert function in defined, f"{page.relative_to(ROOT)}: no {function} in {name}"
+
+
+@pytest.mark.parametrize("page", KINDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_kind_has_a_pool(page: Path) -> None:
+    """The page of a kind of client or gateway has a whole pool, which the operator understands, and names its tests."""
+    text = page.read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    whole = [part for part in map(yaml.safe_load, blocks) if "kind" in part]
+    assert len(whole) == 1
+    spec = parse(whole[0])
+    assert page.parent.name == "clients" or page.stem in {gateway.kind for gateway in spec.gateways}
+    assert TEST.search(text.partition("Shown by")[2])
 
 
 def reasons() -> Iterator[str]:

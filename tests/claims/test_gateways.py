@@ -6,14 +6,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from e2e import product
 from tests.claims.exchange import Exchange
 from tests.tools import answers
 from tests.tools.asterisk import asterisk
+from tests.tools.digest import REALM, challenges, credentials
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 
 WITH_SIP = ("voip", "pstn", "media", "router")
 NATIONAL = "0301234"
+PASSWORD = "battery-staple"
 
 
 def gateway(name: str, ip: str, **fields: Any) -> dict[str, Any]:
@@ -51,6 +54,39 @@ async def test_c12_access_through_gateways(exchange: Exchange, address: Callable
         assert (await (await first.request("REGISTER", exchange.service)).final()).message.status == 200
         assert (await (await second.request("REGISTER", exchange.service)).final()).message.status == 403
         assert len(exchange.pbx.incoming) == 2
+
+
+def secret(name: str, **entries: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries}
+
+
+async def test_c12_gateways_with_passwords(exchange: Exchange, address: Callable[[], str]) -> None:
+    """C12: a gateway that comes from anywhere is known by its password, and a carrier that asks for ours gets it."""
+    secrets = (
+        secret("edge-users", passwords=f"trunk-1:{PASSWORD}\n"),
+        secret("carrier-login", username="pool", password=PASSWORD),
+    )
+    product.apply(*secrets, namespace=exchange.pool.namespace)
+    async with Phone.at(address()) as trunk, AsyncExitStack() as stack:
+        here = address()
+        carrier = stack.enter_context(asterisk(here, password=PASSWORD))
+        await exchange.open(
+            replicas=2,
+            clients={"networks": ["198.18.0.0/15"], "auth": {"secretName": "edge-users", "realm": REALM}},
+            gateways=[
+                {"name": "trunk", "kind": "pstn", "username": "trunk-1", "rights": {"prefixes": ["00"]}},
+                gateway("carrier", here, kind="pstn", credentials={"secretName": "carrier-login"}),
+            ],
+            routes=[{"name": "out", "gateway": "carrier"}],
+        )
+        for number, password, status in (("00123", "guess", 407), ("+49", PASSWORD, 403), ("00123", PASSWORD, 200)):
+            uri = exchange.service.replace("bob", number)
+            asked = await trunk.call(uri)
+            proof = credentials(challenges(asked.final)[0], "INVITE", uri, password, user="trunk-1")
+            call = await trunk.call(uri, headers=[proof], within=15)
+            assert (asked.status, call.status) == (407, status), number
+        assert "00123" in carrier.command("core show channels concise")
+        assert await call.bye() == 200
 
 
 async def test_c13_every_kind_of_gateway(exchange: Exchange, address: Callable[[], str]) -> None:

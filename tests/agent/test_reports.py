@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from switchboard.pool.spec import Urgent
 from tests.agent.pod import Operator, Pod, in_kamailio, settings
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, TARGETS
@@ -48,6 +49,17 @@ async def test_a_call_is_reported_at_once(pod: Pod, operator: Operator) -> None:
         await call.bye()
         await operator.hears(lambda report: report.calls == 0 and report.admitted == 1)
         assert "change" in {report.reason for report in operator.reports}
+
+
+async def test_urgent_calls_above_the_threshold_are_told(pod: Pod, operator: Operator) -> None:
+    """They are among those admitted, and are counted apart; nothing was admitted that should not have been."""
+    await operator.configure(settings(calls=4, target=f"sip:{PBX}:5060", urgent=Urgent(numbers=("112",))))
+    async with Phone.at(ALICE) as alice, Phone.at(PBX, 5060) as pbx:
+        pbx.script = answers.ring_then_answer
+        calls = [await alice.call(f"sip:{user}@{pod.address}:5060") for user in ("112", "a", "b", "c", "d", "112")]
+        assert [call.status for call in calls] == [200] * 4 + [503, 200]
+        report = await operator.hears(lambda report: report.admitted == 5)
+        assert (report.urgent, report.over_threshold, report.calls) == (1, 0, 5)
 
 
 async def test_the_last_place_and_the_first_one_back(pod: Pod, operator: Operator) -> None:

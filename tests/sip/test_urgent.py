@@ -37,10 +37,22 @@ async def test_emergency_number(pool: Pool, alice: Phone, pbx: Phone, mode: str)
     assert [call.status for call in calls] == [200, 200, 200, 503]
     assert pbx.incoming[0].served_by == pool.members[1].ip
     assert [proxy.calls for proxy in pool.proxies] == [0, 1, 2]
+    assert [proxy.count("urgent") for proxy in pool.proxies] == [0, 1, 2]
     assert pool.count("over") == 0
     assert (await alice.call(number(pool, "1123"))).status == 503
     assert [await call.bye() for call in calls[:3]] == [200] * 3
     await idle(*pool.proxies)
+
+
+async def test_below_the_threshold(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """An urgent call counts as one above the threshold only where another call would not have been admitted."""
+    pool.table(5)
+    pool.primary.set(ceiling=1, full=2, capacity=2)
+    pool.primary.control.set("urgent", "112", 1)
+    for above in (0, 1):
+        assert (await alice.call(number(pool, "112"))).status == 200
+        assert pool.primary.count("urgent") == above
+    assert pool.primary.count("admitted") == 2
 
 
 async def test_emergency_urn(pool: Pool, alice: Phone, pbx: Phone) -> None:

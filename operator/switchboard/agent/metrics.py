@@ -23,6 +23,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
 )
 _COUNTERS: tuple[tuple[str, str, Callable[[Report], float]], ...] = (
     ("calls_admitted", "Calls admitted.", lambda report: report.admitted),
+    ("calls_urgent", "Calls admitted above the threshold because they are urgent.", lambda report: report.urgent),
     ("calls_refused", "Calls refused admission and sent on.", lambda report: report.refused),
     ("calls_over_threshold", "Calls admitted at or above the threshold.", lambda report: report.over_threshold),
     ("calls_assigned", "Calls assigned to proxies.", lambda report: report.assigned_total),

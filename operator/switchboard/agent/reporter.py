@@ -181,6 +181,7 @@ class Reporter:
             saturated=self._total("saturated"),
             over_threshold=self._total("over"),
             admitted=self._total("admitted"),
+            urgent=self._total("urgent"),
             redirected=self._total("redirected"),
             not_redirected=self._total("stays"),
             forwarded=self._total("forwarded"),

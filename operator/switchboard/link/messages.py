@@ -81,6 +81,7 @@ class Report(Message, frozen=True, tag="report"):
     saturated: int = 0  # calls answered with the saturated status since its boot
     over_threshold: int = 0  # calls admitted at or above the threshold since its boot; must stay 0
     admitted: int = 0  # calls admitted since its boot
+    urgent: int = 0  # of these, above the threshold, because they are urgent
     redirected: int = 0  # 302 sent since its boot
     not_redirected: int = 0  # requests forwarded because their clients do not follow a 302, since its boot
     forwarded: int = 0  # calls forwarded to another proxy since its boot

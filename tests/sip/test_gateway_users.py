@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from switchboard.pool.spec import Gateway, Rewriting, Rights
 from tests.tools.addresses import CLIENTS, PSTN, STRANGERS, TARGETS, VOIP
+from tests.tools.asterisk import USER, asterisk
 from tests.tools.digest import REALM, challenges, credentials
 from tests.tools.message import Message
 from tests.tools.pool import ALIAS, Pool, idle, to
@@ -15,7 +17,7 @@ from tests.tools.sessions import Call
 from tests.tools.sip import Phone
 from tests.tools.wait import until
 
-USER, PASSWORD = "trunk-1", "battery-staple"
+PASSWORD = "battery-staple"
 ANYBODY = "sip:+4940555@carrier.example.test"  # whom a trunk's calls are from
 ASSERTED = ("P-Asserted-Identity", "<sip:+4940555@carrier.example.test>")
 NUMBERS = Rewriting(strip=1, prefix="49", plus="add")
@@ -82,6 +84,20 @@ async def test_known_by_its_password(pool: Pool, pbx: Phone, mode: str, proxy: i
     assert arrived.having("Proxy-Auth") == ()
     assert (refused(pool, "trunk", "prefix"), refused(pool, "trunk", "register")) == (1, 1)
     assert len(pbx.incoming) == 1
+    await idle(*pool.proxies)
+
+
+async def test_asterisk_is_asked(pool: Pool, pbx: Phone) -> None:
+    """Asterisk as a PBX with a password: it is asked, answers, and is the gateway, with its numbers and rights."""
+    with asterisk(f"{CLIENTS}.31", password=PASSWORD) as running:
+        originate = f"channel originate PJSIP/pool/sip:{{}}@{pool.primary.ip}:5060 extension *43@calls"
+        running.command(originate.format("0301234"))
+        incoming = await pbx.expect_call()
+        assert incoming.invite.uri.startswith("sip:+49301234@")
+        await asyncio.wait_for(incoming.acked.wait(), 5)
+        assert await incoming.bye() == 200
+        running.command(originate.format("0401234"))
+        await until(lambda: refused(pool, "trunk", "prefix") == 1, "the number that is not its right is refused")
     await idle(*pool.proxies)
 
 

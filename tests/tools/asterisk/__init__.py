@@ -21,6 +21,8 @@ from tests.tools.foreign import RUN, rootfs, sandbox
 HERE = Path(__file__).parent
 START_SECONDS = 30
 RTP_PORTS = (16000, 16999)
+USER = "trunk-1"  # what it calls itself where it is asked
+OWN = "outbound_auth=own\n{1}[own]\ntype=auth\nauth_type=userpass\nusername={0}\npassword={2}\n"
 CHALLENGE = "auth={0}\n[{0}]\ntype=auth\nauth_type=userpass\nusername={0}\npassword={1}\n"
 
 
@@ -40,7 +42,7 @@ class Asterisk:
         values = {
             "IP": ip,
             "OTHER": other,
-            "AUTH": CHALLENGE.format("pool", password) if password else "",
+            "AUTH": OWN.format(USER, CHALLENGE.format("pool", password), password) if password else "",
             "RUN": RUN,
             "FIRST": first,
             "LAST": last,
@@ -97,7 +99,8 @@ class Asterisk:
 @contextlib.contextmanager
 def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "") -> Iterator[Asterisk]:
     """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address.
-    With a password it asks its users for that, and whoever else calls for that of the user `pool`.
+    With a password it asks its users for that, and whoever else calls for that of the user `pool`; and is USER with
+    the same one where it is asked itself.
     """
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)

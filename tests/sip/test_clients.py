@@ -1,4 +1,4 @@
-"""SIPp as a client, which follows a 302: all that a phone does, over each of its transports, in both modes."""
+"""SIPp as a client, following a 302 or not: all that a phone does, over each of its transports, in both modes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.sip.test_listeners import answering_with
+from tests.sip.test_modes import later
 from tests.sip.test_registrar import contacts
 from tests.tools.addresses import CLIENTS, CUT_OFF, PSTN
 from tests.tools.clients.sipp import Server, calling, registered
@@ -22,6 +23,7 @@ from tests.tools.sipp import Sipp
 from tests.tools.transport import Protocol
 from tests.tools.wait import until
 
+FOLLOWS, STAYS = KINDS = ("SIPp", "SIPp, no 302")
 PROTOCOLS: list[Protocol] = ["udp", "tcp"]
 PACKETS = 25
 SILENCE_SECONDS = 3
@@ -65,19 +67,36 @@ async def ask(call: Incoming) -> None:
     assert (await call.request("INFO")).message.status == 200
 
 
-@pytest.mark.client("SIPp", does=("registers", "calls", "is called", "media", "holds", "transfers", "hangs up"))
+async def gives_up(phone: Sipp, pool: Pool) -> None:
+    """It takes a 302 for the end; it may try again after a while."""
+    with phone:
+        result = await asyncio.to_thread(phone.wait, 10)
+    assert (result.redirected, result.abandoned) == (1, 1), phone.errors()
+    later(pool)
+
+
+@pytest.mark.client(does=("registers", "calls", "is called", "media", "holds", "transfers", "hangs up"))
 @pytest.mark.parametrize("mode", ["forward", "redirect"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_it_does_what_phones_do(pool: Pool, other: Phone, tmp_path: Path, protocol: Protocol, mode: str) -> None:
-    """It registers; another one calls, holds, resumes, transfers the one it talks to to the first, and hangs up."""
-    pool.set(mode=mode, registrar=1, expires=120, learn=1, learned=1)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_it_does_what_phones_do(
+    pool: Pool, other: Phone, tmp_path: Path, *, kind: str, protocol: Protocol, mode: str
+) -> None:
+    """It registers; another one calls, holds, resumes, transfers the one it talks to to the first, and hangs up. Where
+    it does not follow a 302, it is served when it comes back.
+    """
+    pool.set(mode=mode, registrar=1, expires=120, learned=1)
     pool.table(0, 5)
-    server, bob_at = Server(pool.primary.ip, protocol), f"sip:bob@{ALIAS}"
+    server, bob_at = Server(pool.primary.ip, protocol, followed=kind == FOLLOWS), f"sip:bob@{ALIAS}"
+    bob_is, alice_is = (server, f"{CLIENTS}.8", "bob"), (server, f"{CLIENTS}.9", "alice")
+    if mode == "redirect" and kind == STAYS:
+        await gives_up(registered(*bob_is, tmp_path / "before"), pool)
+        await gives_up(calling(*alice_is, tmp_path / "before", transfer_to=bob_at), pool)
     async with Media.at(f"{PSTN}.1") as media:
         other.script = answering_with(media)
-        with registered(server, f"{CLIENTS}.8", "bob", tmp_path) as bob:
+        with registered(*bob_is, tmp_path) as bob:
             await until(lambda: is_registered(bob, pool), "bob is registered")
-            with calling(server, f"{CLIENTS}.9", "alice", tmp_path, transfer_to=bob_at) as alice:
+            with calling(*alice_is, tmp_path, transfer_to=bob_at) as alice:
                 call = await other.expect_call()
                 await call.acked.wait()
                 await heard(media, call.remote_sdp)
@@ -96,14 +115,16 @@ async def test_it_does_what_phones_do(pool: Pool, other: Phone, tmp_path: Path, 
                 await ask(call)
                 result = await asyncio.to_thread(alice.wait, 10)
             assert await transferred.bye() == 200, bob.errors()
-    assert (result.completed, result.redirected) == (1, mode == "redirect"), alice.errors()
+    followed = mode == "redirect" and kind == FOLLOWS
+    assert (result.completed, result.redirected) == (1, followed), alice.errors()
     assert call.served_by == pool.members[0].ip
     await idle(*pool.proxies)
 
 
-@pytest.mark.client("SIPp", transport=("UDP", "TCP"), does=("is cut off",))
+@pytest.mark.client(transport=("UDP", "TCP"), does=("is cut off",))
 @pytest.mark.parametrize("mode", ["forward", "redirect"])
-async def test_it_is_cut_off(impatient: Sequence[Proxy], pbx: Phone, tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_it_is_cut_off(impatient: Sequence[Proxy], pbx: Phone, tmp_path: Path, kind: str, mode: str) -> None:
     """It is killed within a call: once media has been silent for the time-out, the call ends at the other side."""
     pool = Pool(impatient)
     await pool.reset()
@@ -111,8 +132,11 @@ async def test_it_is_cut_off(impatient: Sequence[Proxy], pbx: Phone, tmp_path: P
     pool.table(0, 5)
     with ExitStack() as stack:
         for number, protocol in enumerate(PROTOCOLS):
-            server = Server(pool.primary.ip, protocol)
-            alice = stack.enter_context(calling(server, f"{CLIENTS}.{20 + number}", protocol, tmp_path, transfer_to=""))
+            server = Server(pool.primary.ip, protocol, followed=kind == FOLLOWS)
+            alice_is = (server, f"{CLIENTS}.{20 + number}", protocol)
+            if mode == "redirect" and kind == STAYS:
+                await gives_up(calling(*alice_is, tmp_path / "before", transfer_to=""), pool)
+            alice = stack.enter_context(calling(*alice_is, tmp_path, transfer_to=""))
             call = await pbx.expect_call(number=number)
             await call.acked.wait()
             alice.kill()

@@ -1,5 +1,5 @@
-"""SIPp as a client that does what a phone does, and follows a 302. The scenarios are made here; tests/tools/sipp.py
-runs them, and counts. It sends back what it hears and sees.
+"""SIPp as a client that does what a phone does. The scenarios are made here; tests/tools/sipp.py runs them, and counts.
+It sends back what it hears and sees.
 
     server = Server(pool.primary.ip, "tcp")
     with registered(server, f"{CLIENTS}.8", "bob", tmp_path) as bob:
@@ -46,13 +46,14 @@ class Server:
 
     ip: str
     protocol: Protocol
+    followed: bool = True  # where it answers with a 302; otherwise that is the end
 
 
 def registered(server: Server, ip: str, user: str, directory: Path) -> Sipp:
     """Registers, and answers whoever calls, until it is stopped."""
     send, address = _Sender(user), f"sip:{user}@{ALIAS}"
     steps = [
-        *_followed(send, "REGISTER", f"sip:{ALIAS}", address, "Expires: 120", "Supported: path"),
+        *_accepted(server, send, "REGISTER", f"sip:{ALIAS}", address, "Expires: 120", "Supported: path"),
         '<pause milliseconds="600000"/>',
     ]
     return _start(server, ip, directory / user, steps, "-oocsf", str(SCENARIOS / "answerer.xml"))
@@ -65,7 +66,7 @@ def calling(server: Server, ip: str, user: str, directory: Path, transfer_to: st
     send = _Sender(user)
     accepted = [_answer(200), send.within("ACK")]
     steps = [
-        *_followed(send, "INVITE", f"sip:echo@{ALIAS}", f"sip:echo@{ALIAS}", sdp="sendrecv"),
+        *_accepted(server, send, "INVITE", f"sip:echo@{ALIAS}", f"sip:echo@{ALIAS}", sdp="sendrecv"),
         # the serving proxy; over a connection it is reached through the one that has the connection
         *([SEND_THERE] if server.protocol == "udp" else []),
         send.within("ACK"),
@@ -107,10 +108,11 @@ class _Sender:
         return _sent(again, *lines, body=SDP.format(direction=sdp) if sdp else "")
 
 
-def _followed(send: _Sender, method: str, uri: str, to: str, *headers: str, sdp: str = "") -> list[str]:
-    """A request and its answer, which comes from the proxy that a 302 names where one comes."""
+def _accepted(server: Server, send: _Sender, method: str, uri: str, to: str, *headers: str, sdp: str = "") -> list[str]:
+    """A request and its answer, which comes from the proxy that a 302 names where one comes and is followed."""
     acknowledged = _sent("", f"ACK {uri} SIP/2.0", *DIALOG, "CSeq: [cseq] ACK", "Max-Forwards: 70")
     route = ROUTE if sdp else ""
+    again = [SEND_THERE, send.first(method, "[$uri]", to, *headers, sdp=sdp), _answer(200, 'rrs="true"', route)]
     return [
         send.first(method, uri, to, *headers, sdp=sdp),
         PROVISIONAL,
@@ -118,9 +120,7 @@ def _followed(send: _Sender, method: str, uri: str, to: str, *headers: str, sdp:
         f'<recv response="200" rrs="true" next="accepted">{route}</recv>',
         '<label id="redirected"/><nop counter="redirected"/>',
         *([acknowledged] if method == "INVITE" else []),
-        SEND_THERE,
-        send.first(method, "[$uri]", to, *headers, sdp=sdp),
-        _answer(200, 'rrs="true"', route),
+        *(again if server.followed else ['<nop counter="abandoned" next="end"/>']),
         '<label id="accepted"/><nop counter="answered"/>',
     ]
 
@@ -139,13 +139,11 @@ def _sent(attributes: str, *lines: str, body: str = "") -> str:
 
 
 def _start(server: Server, ip: str, directory: Path, steps: list[str], *arguments: str) -> Sipp:
-    directory.mkdir()
+    directory.mkdir(parents=True)
     scenario = directory / "client.xml"
-    head, foot = (
-        '<?xml version="1.0" ?>\n<scenario name="client">',
-        '<Reference variables="all,user,host,uri"/></scenario>',
-    )
+    head = '<?xml version="1.0" ?>\n<scenario name="client">'
+    foot = '<label id="end"/><nop/><Reference variables="all,user,host,uri"/></scenario>'
     scenario.write_text("\n".join([head, *steps, foot]))
     where = [f"{server.ip}:{PORTS[server.protocol]}", "-i", ip, "-mi", ip, "-p", "5060"]
-    once = ["-t", SOCKETS[server.protocol], "-m", "1", "-r", "1", "-max_socket", "100", "-rtp_echo"]
+    once = ["-t", SOCKETS[server.protocol], "-m", "1", "-r", "100", "-max_socket", "100", "-rtp_echo"]
     return Sipp(scenario, directory, [*where, *once, *arguments])

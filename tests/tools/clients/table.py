@@ -2,9 +2,9 @@
 
     @pytest.mark.client("baresip", transport="UDP", mode="forward", does=("registers", "calls"))
 
-What is a parameter of the test (`kind`, the client's class; `protocol` or `transport`; `mode`) need not stand in the
-mark, and a mark may name several transports. A run of a whole folder fails where it has not shown all that CLIENTS has,
-a run of what failed in it where both together have not.
+What is a parameter of the test (`kind`: the client's name or class; `protocol` or `transport`; `mode`) need not stand
+in the mark, and a mark may name several transports. A run of a whole folder fails where it has not shown all that
+CLIENTS has, a run of what failed in it where both together have not.
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ CLIENTS = (
         folder="sip",
         rows=every("UDP", "TCP"),
         remarks={"redirect": "follows the 302", "TLS": SIPP_HAS_NO_TLS, **NO_WEBSOCKETS},
+    ),
+    Client(
+        name="SIPp, no 302",
+        folder="sip",
+        rows=every("UDP", "TCP"),
+        remarks={"redirect": "by forwarding, when it comes back", "TLS": SIPP_HAS_NO_TLS, **NO_WEBSOCKETS},
     ),
     Client(
         name="baresip",
@@ -155,7 +161,8 @@ def register(config: pytest.Config, folder: Path) -> None:
 def _shown_by(item: pytest.Item, mark: pytest.Mark) -> Iterator[tuple[Row, tuple[str, ...]]]:
     """What the mark does not say is the test's parameter; transports and modes are forgiven their capitals."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    client = mark.args[0] if mark.args else parameters["kind"].__name__.lower()
+    kind = mark.args[0] if mark.args else parameters["kind"]
+    client = kind if isinstance(kind, str) else kind.__name__.lower()
     transports = mark.kwargs.get("transport") or (parameters.get("protocol") or parameters["transport"]).upper()
     mode = mark.kwargs.get("mode") or parameters.get("mode", "forward")
     for transport in (transports,) if isinstance(transports, str) else transports:

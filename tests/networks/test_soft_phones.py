@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 import pytest
 
 from e2e.embedded.network import add_host
+from switchboard.pool.spec import ClientMode
 from tests.networks.conftest import PBX
 from tests.sip.test_listeners import answering_with
 from tests.sip.test_registrar import locations
@@ -42,12 +43,7 @@ TRANSPORTS: list[Protocol] = ["udp", "tcp", "tls"]
 EACH = pytest.mark.parametrize("kind", OTHER, ids=lambda kind: kind.__name__.lower())
 OVER = pytest.mark.parametrize("transport", TRANSPORTS)
 IN = pytest.mark.parametrize("mode", ["forward", "redirect"])
-FOLLOWING = [
-    (Linphone, "udp"),
-    (Linphone, "tcp"),
-    (Linphone, "tls"),
-    (Baresip, "tls"),
-]  # a 302 to REGISTER, or get none
+BARESIP = ClientMode(mode="forward", user_agents=("baresip",))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +68,7 @@ def mode() -> str:
 @pytest.fixture
 def start(pool: Pool, authority: Authority, mode: str) -> Start:
     """Starts the phone of a user, who is registered at the pool then; in mode redirect calls lead to the member."""
-    pool.set(registrar=1, expires=120, learn=1, learned=1)
+    pool.set(registrar=1, expires=120, learn=1, learned=1, mode=mode)
     if mode == "redirect":
         pool.table(0, 5)
 
@@ -80,10 +76,10 @@ def start(pool: Pool, authority: Authority, mode: str) -> Start:
     async def at(
         kind: Kind, user: str, transport: Protocol = "udp", password: str = UNASKED, **more: str
     ) -> AsyncIterator[SoftPhone]:
-        pool.set(mode=mode if (kind, transport) in FOLLOWING else "forward")
+        pool.modes(BARESIP)  # it follows no 302 to its REGISTER
         server = f"sip:{pool.primary.ip}:{PORTS[transport]};transport={transport}"
         async with kind.at(f"soft-{user}", f"sip:{user}@{ALIAS}", server, password, authority.pem, **more) as phone:
-            pool.set(mode=mode)
+            pool.modes()
             yield phone
 
     return at
@@ -166,12 +162,13 @@ async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, transport:
 
 
 @pytest.mark.parametrize("mode", ["redirect"])
-@pytest.mark.parametrize(("kind", "transport"), FOLLOWING)
+@OVER
+@EACH
 @pytest.mark.client(does=("registers",))
-async def test_it_follows_a_302_to_its_register(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
-    """To the proxy that has room; over TLS there is no 302, as the proxies are known by their addresses."""
+async def test_it_registers_in_mode_redirect(pool: Pool, start: Start, kind: Kind, transport: Protocol) -> None:
+    """By a 302, to the proxy that has room; over TLS there is none, and baresip is sent none, by a rule."""
     async with start(kind, "alice", transport):
-        assert pool.count("redirected") == (transport != "tls")
+        assert pool.count("redirected") == (kind is Linphone and transport != "tls")
 
 
 async def test_baresip_has_two_flows(pool: Pool, start: Start) -> None:

@@ -55,7 +55,6 @@ BROWSER = {
     "redirect": "by forwarding: a browser follows no 302",
 }
 SOFT_PHONE = {"TLS redirect": "by forwarding: no certificate is for an address", **NO_WEBSOCKETS}
-UNREGISTERED = tuple(what for what in DOES if what != "registers")
 CLIENTS = (
     Client(
         name="SIPp",
@@ -72,8 +71,8 @@ CLIENTS = (
     Client(
         name="baresip",
         folder="networks",
-        rows={**every("UDP", "TCP", "TLS"), **every("UDP", "TCP", modes=("redirect",), does=UNREGISTERED)},
-        remarks={**SOFT_PHONE, "redirect": "follows the 302 to INVITE; to REGISTER not: that in mode forward"},
+        rows=every("UDP", "TCP", "TLS"),
+        remarks={**SOFT_PHONE, "redirect": "follows the 302 to INVITE; its REGISTER is forwarded by a rule"},
     ),
     Client(
         name="linphone",

@@ -90,6 +90,15 @@ end
 
 local function nonce_in(header) return string.match(pvget("$hdr(" .. header .. ")") or "", 'nonce="([^"]*)"') end
 
+-- The address that a REGISTER is about, "" where it is not one of the domain whose registrar is asked: another's would tell of a
+-- user of ours.
+local function registered_address()
+  local address = address_of(pvget("$tu"))
+  local asked = address_of("sip:any@" .. (pvget("$rd") or ""))
+  local function host(of) return string.match(of or "", "@(.*)$") end
+  return address and host(address) == host(asked) and address or ""
+end
+
 -- A REGISTER on its way upstream, at the proxy that the client speaks to. $var(limited) 1: too many of its source were refused.
 -- What its answer is compared with is kept with the transaction: $avp(registering).
 function vp_source_registers()
@@ -99,7 +108,7 @@ function vp_source_registers()
   local nonce = nonce_in("Authorization")
   local proven = nonce and get("asked", pvget("$si") .. " " .. nonce)
   KSR.pv.seti("$var(limited)", (get("fail", pvget("$si")) or 0) >= MOST_WRONG and 1 or 0)
-  pvset("$avp(registering)", (address_of(pvget("$tu")) or "") .. "\r" .. source() .. "\r" .. pvget("$si") .. "\r"
+  pvset("$avp(registering)", registered_address() .. "\r" .. source() .. "\r" .. pvget("$si") .. "\r"
     .. (proven and "1" or "") .. "\r" .. (pvget("$hdr(Expires)") or "") .. "\r" .. all)
   return 1
 end

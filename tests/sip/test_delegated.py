@@ -41,15 +41,12 @@ def pool(pool: Pool) -> Pool:
     return pool
 
 
-async def register(
-    phone: Phone, proxy: Proxy, *headers: tuple[str, str], user: str = "alice", cseq: int = 1
-) -> Message:
-    """One REGISTER; its answer."""
+async def register(phone: Phone, proxy: Proxy, *headers: tuple[str, str], at: str = ALIAS, cseq: int = 1) -> Message:
+    """One REGISTER of alice, to the registrar of the domain `at`; its answer."""
     if phone.endpoint.protocol != "udp":
         await phone.endpoint.connect((proxy.ip, 5060))
-    own = f"sip:{user}@{ALIAS}"
-    options: Any = {"to": (proxy.ip, 5060), "from_uri": own, "to_uri": own, "headers": headers, "cseq": cseq}
-    return (await (await phone.request("REGISTER", f"sip:{ALIAS}", **options)).final()).message
+    options: Any = {"to": (proxy.ip, 5060), "from_uri": OWN, "to_uri": OWN, "headers": headers, "cseq": cseq}
+    return (await (await phone.request("REGISTER", f"sip:{at}", **options)).final()).message
 
 
 async def call(phone: Phone, proxy: Proxy, *headers: tuple[str, str], own: str = OWN) -> Call:
@@ -140,6 +137,14 @@ async def test_refused(pool: Pool, alice: Phone, pbx: Phone) -> None:
     assert (asked.status, asked.all("WWW-Authenticate")) == (401, [ASKS[1]])
     assert pbx.requests("REGISTER")[0].message.all("Authorization") == [GUESS[1]]
     assert (await call(alice, pool.primary)).status == 403
+
+
+async def test_another_domains_registrar(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """It tells nothing of users of ours: a partner's, to which a route leads, may accept anybody."""
+    assert (await register(alice, pool.primary, at="partner.example.test")).status == 200
+    assert (await call(alice, pool.primary)).status == 403
+    assert (await register(alice, pool.primary)).status == 200
+    await known(pool, 1)
 
 
 async def test_the_registrar_that_is_left(pool: Pool, alice: Phone, pbx: Phone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from tests.sip.test_register import hop_of
 from tests.tools import answers
 from tests.tools.addresses import ADVERTISED, CLIENTS, TARGETS
 from tests.tools.browser import BrowserMedia
-from tests.tools.certificates import Authority
+from tests.tools.certificates import HOST, Authority
 from tests.tools.listeners import FLOWS, PORTS, SECRET, uri
 from tests.tools.pool import ALIAS, Pool, contact, idle
 from tests.tools.proxies import Proxy, fleet, rootfs
@@ -20,7 +21,7 @@ from tests.tools.rtp import KINDS, Media, describe, streams
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone, Script
 from tests.tools.transport import Protocol
-from tests.tools.wait import until
+from tests.tools.wait import WITHIN_SECONDS, until
 
 
 @pytest.fixture
@@ -48,6 +49,46 @@ async def test_a_call(pool: Pool, pbx: Phone, trusting: ssl.SSLContext, protocol
         assert (await pbx.incoming[1].request("INVITE", body=pbx.incoming[1].sdp)).message.status == 200
         assert await pbx.incoming[1].bye() == 200
     await idle(*pool.proxies)
+
+
+def options(pool: Pool, protocol: Protocol) -> bytes:
+    """By which a client asks whether the pool is there; without a connection, at the port of its choice."""
+    lines = [
+        f"OPTIONS sip:{pool.primary.ip} SIP/2.0",
+        f"Via: SIP/2.0/{protocol.upper()} {CLIENTS}.9;rport;branch=z9hG4bKalive",
+        *("Max-Forwards: 70", "From: <sip:carol@example.test>;tag=1", "To: <sip:carol@example.test>"),
+        *("Call-ID: alive", "CSeq: 1 OPTIONS", "Content-Length: 0"),
+    ]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "tls"])
+async def test_keep_alive(pool: Pool, trusting: ssl.SSLContext, protocol: Protocol) -> None:
+    """A double CRLF is answered by a single one (RFC 5626 section 4.4.1), a single one by nothing; requests go on."""
+    tls = context(protocol, trusting)
+    reader, writer = await asyncio.open_connection(
+        pool.primary.ip, PORTS[protocol], ssl=tls, server_hostname=HOST if tls else None, local_addr=(f"{CLIENTS}.9", 0)
+    )
+    async with asyncio.timeout(WITHIN_SECONDS):
+        for _ in range(2):
+            writer.write(b"\r\n\r\n")
+            assert await reader.readexactly(2) == b"\r\n"
+            writer.write(b"\r\n" + options(pool, protocol))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"SIP/2.0 200 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_keep_alive_over_udp(pool: Pool) -> None:
+    """An empty packet, or one with a line's end, is answered by nothing; the request after it is."""
+    with socket.socket(type=socket.SOCK_DGRAM) as carol:
+        carol.setblocking(False)  # noqa: FBT003  # its name
+        carol.bind((f"{CLIENTS}.9", 0))
+        carol.connect((pool.primary.ip, PORTS["udp"]))
+        for packet in (b"", b"\r\n", b"\r\n\r\n", b"\0\0\0\0", options(pool, "udp")):
+            carol.send(packet)
+        async with asyncio.timeout(WITHIN_SECONDS):
+            assert (await asyncio.get_running_loop().sock_recv(carol, 2000)).startswith(b"SIP/2.0 200 ")
 
 
 @pytest.mark.parametrize("protocol", FLOWS)

@@ -93,6 +93,13 @@ function vp_digest(header, realm)
   return 1
 end
 
+-- $var(credentials_at): which of those headers is for that realm; -1: none of them.
+function vp_credentials(header, realm)
+  local _, at = find(header, realm)
+  KSR.pv.seti("$var(credentials_at)", at or -1)
+  return 1
+end
+
 -- $var(challenge): a line for each algorithm, in the order in which they are preferred (ctl=>digests).
 function vp_challenge(header, realm)
   local name = header == "Authorization" and "WWW-Authenticate" or "Proxy-Authenticate"

@@ -77,6 +77,21 @@ async def test_call(pool: Pool, alice: Phone, pbx: Phone, mode: str, number: int
     await idle(*pool.proxies)
 
 
+async def test_within_a_call(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """A phone repeats its credentials within a call (RFC 3261 section 22.3): they stay here, those for others go on."""
+    own = credentials((await challenged(alice, pool.primary))[0], "INVITE", pool.uri, PASSWORD)
+    call = await alice.call(pool.uri, headers=[own], from_uri=OWN)
+    others = [
+        ("Proxy-Authorization", f'Digest username="alice", realm="{realm}"') for realm in ("pbx.test", "other.test")
+    ]
+    assert (await call.request("INFO", [others[0], own, others[1]])).message.status == 200
+    arrived = pbx.incoming[0].requests[-1].message
+    assert arrived.all("Proxy-Authorization") == [value for _, value in others]
+    assert (await call.request("INFO", [own])).message.status == 200
+    assert pbx.incoming[0].requests[-1].message.having("Proxy-Auth") == ()
+    assert await call.bye() == 200
+
+
 async def test_register(pool: Pool, alice: Phone, pbx: Phone) -> None:
     """REGISTER is asked with 401, at any proxy, and a nonce of one proxy is as good at another."""
     refused = (await register(alice, pool.primary)).message

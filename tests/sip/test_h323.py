@@ -41,8 +41,12 @@ def h323_channels(one: Asterisk) -> list[str]:
     return [line for line in one.command("core show channels concise").splitlines() if line.startswith("OOH323/")]
 
 
-async def test_a_call_out(pool: Pool, gateway: Asterisk, beyond: Asterisk) -> None:
+@pytest.mark.client("ooh323", transport="UDP", does=("is called", "media"))
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+async def test_a_call_out(pool: Pool, gateway: Asterisk, beyond: Asterisk, mode: str) -> None:
     """A client's call goes on as H.323, with the number as that side writes it; voice goes there and comes back."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
     own = pool.gateway(
         "h323-1",
         targets=(f"sip:{GATEWAY}:5060",),
@@ -61,9 +65,13 @@ async def test_a_call_out(pool: Pool, gateway: Asterisk, beyond: Asterisk) -> No
     await idle(*pool.proxies)
 
 
-@pytest.mark.parametrize("ends", ["the one called", "the H.323 side"])
-async def test_a_call_in(pool: Pool, gateway: Asterisk, beyond: Asterisk, ends: str) -> None:
+@pytest.mark.client("ooh323", transport="UDP", does=("calls", "media", "hangs up"))
+@pytest.mark.parametrize("mode", ["forward", "redirect"])
+@pytest.mark.parametrize("ends", ["the H.323 side", "the one called"])
+async def test_a_call_in(pool: Pool, gateway: Asterisk, beyond: Asterisk, *, ends: str, mode: str) -> None:
     """Somebody in the H.323 network calls a national number: the pool has it as E.164; voice goes both ways."""
+    pool.set(mode=mode)
+    pool.table(0, 5)
     pool.gateway("h323-1", incoming=Rewriting(strip=1, prefix="49", plus="add"), rights=Rights(prefixes=("+4930",)))
     pool.routes(to(f"sip:{TARGETS}.41:5060"))
     gateway.command(f"dialplan set global POOL {pool.primary.ip}")
@@ -78,6 +86,7 @@ async def test_a_call_in(pool: Pool, gateway: Asterisk, beyond: Asterisk, ends: 
         beyond.command("channel originate OOH323/0301234@other extension *43@calls")
         call = await dave.expect_call()
         assert call.invite.uri.startswith("sip:+49301234@")
+        assert pool.primary.count("redirected") == (mode == "redirect")
         await heard(voice, call.remote_sdp)
         if ends == "the one called":
             assert await call.bye() == 200

@@ -13,6 +13,7 @@ LISTENING = f"{NETWORK}.5"  # proxies with every kind of listener
 CERTIFIED = f"{NETWORK}.6"  # proxies that ask for certificates, and have one for targets
 CHALLENGED = f"{NETWORK}.7"  # proxies that have passwords at gateways
 CUT_OFF = f"{NETWORK}.8"  # proxies with a short media time-out, for clients that are cut off
+TRUNKING = f"{NETWORK}.10"  # proxies with listeners, and certificates for targets
 PEER = f"{PROXIES}.99"  # a phone that plays a proxy
 SERVICE = f"{NETWORK}.30.1"  # the address of the pool's Service, had it one
 TARGETS = f"{NETWORK}.40"  # where routes lead: PBX, trunk, registrar

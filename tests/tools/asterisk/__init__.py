@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.tools.certificates import Secret
 from tests.tools.foreign import RUN, rootfs, sandbox
 
 HERE = Path(__file__).parent
@@ -26,6 +27,18 @@ OWN = "outbound_auth=own\n{1}[own]\ntype=auth\nauth_type=userpass\nusername={0}\
 CHALLENGE = "auth={0}\n[{0}]\ntype=auth\nauth_type=userpass\nusername={0}\npassword={1}\n"
 
 
+TLS = """
+[tls]
+type=transport
+protocol=tls
+bind=@IP@:5061
+cert_file=@RUN@/tls.crt
+priv_key_file=@RUN@/tls.key
+ca_list_file=@RUN@/ca.crt
+method=tlsv1_2
+"""
+
+
 class AsteriskError(Exception):
     """It could not be started, or refused a command; the text ends with what it said."""
 
@@ -33,13 +46,18 @@ class AsteriskError(Exception):
 class Asterisk:
     """One running Asterisk."""
 
-    def __init__(self, ip: str, users: tuple[str, ...], other: str, password: str, run: Path) -> None:
+    def __init__(
+        self, ip: str, run: Path, *, users: tuple[str, ...], other: str, password: str, secret: Secret
+    ) -> None:
         self._log = run / "log"
         root = rootfs("asterisk")
         self._sandbox = sandbox("asterisk", run)
         (modules,) = root.glob("usr/lib/*/asterisk/modules")
         first, last = map(str, RTP_PORTS)
+        for name, content in secret.items():
+            (run / name).write_bytes(content)
         values = {
+            "TLS": TLS if secret else "",
             "IP": ip,
             "OTHER": other,
             "AUTH": OWN.format(USER, CHALLENGE.format("pool", password), password) if password else "",
@@ -97,14 +115,17 @@ class Asterisk:
 
 
 @contextlib.contextmanager
-def asterisk(ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "") -> Iterator[Asterisk]:
-    """SIP at port 5060 of `ip`, H.323 at 1720; `users` may register, `other` is called over H.323: an address.
+def asterisk(
+    ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "", secret: Secret | None = None
+) -> Iterator[Asterisk]:
+    """SIP at port 5060 of `ip`, with a certificate over TLS at 5061, H.323 at 1720; `users` may register, `other` is
+    called over H.323: an address.
     With a password it asks its users for that, and whoever else calls for that of the user `pool`; and is USER with
     the same one where it is asked itself.
     """
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)
-        running = Asterisk(ip, users, other or ip, password, Path(directory))
+        running = Asterisk(ip, Path(directory), users=users, other=other or ip, password=password, secret=secret or {})
         try:
             yield running
         finally:

@@ -237,6 +237,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "spec.clients.auth.secretName is missing",
     ),
     (
+        {"clients": {"networks": ["198.51.100.0/24"], "auth": {"secretName": "u", "delegated": True}}},
+        "InvalidField",
+        "either the pool has the passwords, or a registrar",
+    ),
+    (
         {"clients": {"networks": ["198.51.100.0/24"], "auth": {"secretName": "u", "realm": 'a"b'}}},
         "InvalidField",
         "spec.clients.auth.realm is 'a\"b': must be a host name",

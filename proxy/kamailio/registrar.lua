@@ -125,11 +125,28 @@ local function written(contact)
     .. (contact.reg_id > 0 and ";reg-id=" .. contact.reg_id or "")
 end
 
+-- By what a contact of a user is told from the others, in the database as well (agent/database.py).
+local function key_of(contact)
+  return contact.instance and contact.instance .. ";" .. contact.reg_id or contact.address
+end
+
+-- The contact has changed: the agent is to write it into the database. One that waits to be read already need not be told again.
+local function mark(aor, contact)
+  local key = string.sub(aor, 5) .. "\n" .. key_of(contact)
+  if (get("marked", key) or 0) > get("ctl", "reading") then return end
+  local number = inc("cnt", "changed")
+  sht.sht_sets("changed", tostring(number), key)
+  sht.sht_seti("marked", key, number)
+end
+
+local before = {}                                -- contacts of the user whose REGISTER is at hand
+
 -- Before a REGISTER is saved: a client that has another instance than before, at the same address, is not two. usrloc looks at
 -- the instance alone.
 function vp_forget_namesake(aor)
   local sent = headers("Contact")[1] or ""
   local address, instance = string.match(sent, "<([^>]*)>"), string.match(sent, ';%s*%+sip%.instance%s*=%s*"([^"]*)"')
+  before = get("ctl", "database") == 1 and contacts_of(aor) or {}
   if not (address and instance) then return 1 end
   for _, contact in ipairs(contacts_of(aor)) do
     if contact.address == address and contact.instance ~= instance then
@@ -144,8 +161,16 @@ function vp_registered()
   local aor, lines = pvget("$var(aor)"), {}
   local user, domain = string.match(pvget("$tu"), "^sips?:([^@]+)@(%[[^%]]*%])")
   if not user then user, domain = string.match(pvget("$tu"), "^sips?:([^@]+)@([^:;?]+)") end
-  local with_gruu = wants("gruu")
-  for _, contact in ipairs(contacts_of(aor)) do
+  local with_gruu, after, kept = wants("gruu"), contacts_of(aor), get("ctl", "database") == 1
+  local there = {}
+  for _, contact in ipairs(after) do
+    there[key_of(contact)] = true
+    if kept and contact.call_id == pvget("$ci") and contact.cseq == tonumber(pvget("$cs")) then mark(aor, contact) end
+  end
+  for _, contact in ipairs(before) do
+    if not there[key_of(contact)] then mark(aor, contact) end
+  end
+  for _, contact in ipairs(after) do
     local line, instance = "Contact: " .. written(contact), gruu.instance(contact)
     if with_gruu and instance ~= "" then
       line = line .. ';pub-gruu="sip:' .. user .. "@" .. domain .. ";gr=" .. instance .. '"'
@@ -256,21 +281,24 @@ function vp_tell_peers()
   return 1
 end
 
--- A copy of a REGISTER, after it was saved and before. $var(older) 1: we know a later one of its instance; usrloc looks at that for addresses alone.
-function vp_learned() note_aor(pvget("$tu")) return 1 end
-
+-- A copy of a REGISTER, before it is saved. $var(older) 1: of its contact we know the same or a later one.
 function vp_learned_one()
-  local aor, older = pvget("$tu"), 0
+  local older = 0
   if pvget("$hdr(X-VP-Taught)") then inc("learn", "got") end
+  if pvget("$hdr(X-VP-Restored)") then inc("learn", "back") end
   local sent = headers("Contact")[1] or ""
-  for _, contact in ipairs(contacts_of(aor)) do
-    if contact.instance and contact.call_id == pvget("$ci") and contact.cseq >= tonumber(pvget("$cs"))
-      and string.find(sent, contact.instance, 1, true)
-      and contact.reg_id == (tonumber(string.match(sent, ";%s*reg%-id%s*=%s*(%d+)")) or 0) then older = 1 end
+  local reg_id = tonumber(string.match(sent, ";%s*reg%-id%s*=%s*(%d+)")) or 0
+  for _, contact in ipairs(contacts_of(pvget("$tu"))) do
+    local same = contact.address == string.match(sent, "<([^>]*)>")
+    if contact.instance then same = contact.reg_id == reg_id and string.find(sent, contact.instance, 1, true) end
+    if same and contact.call_id == pvget("$ci") and contact.cseq >= tonumber(pvget("$cs")) then older = 1 end
   end
   KSR.pv.seti("$var(older)", older)
   return 1
 end
+
+-- And after that.
+function vp_learned() note_aor(pvget("$tu")) return 1 end
 
 -- ---- a proxy that starts -------------------------------------------------------------------------------------------------
 -- A peer asks (X-VP-Teach), or tells how many contacts it has sent (X-VP-Taught). $var(knows) 1: we know all there is.
@@ -318,6 +346,31 @@ function vp_asked(note, code)
   if tonumber(code) >= 300 and note == "learn:" .. get("learn", "asked") then ask_next() end
 end
 
+-- What the agent has read from the database (restore=>1 to ctl=>restore) is told to ourselves, as by a peer. A client that is reached
+-- over a flow is left out where nobody holds that any more.
+local RESTORED_AT_ONCE = 500
+
+local function restore()
+  local all, from = get("ctl", "restore"), get("learn", "restored")
+  for number = from + 1, math.min(all, from + RESTORED_AT_ONCE) do
+    local fields = {}
+    for field in string.gmatch((get("restore", tostring(number)) or "") .. "\n", "([^\n]*)\n") do fields[#fields + 1] = field end
+    sht.sht_rm("restore", tostring(number))
+    inc("learn", "restored")
+    local own, aor, call_id, cseq, expires, address, instance, reg_id, path = unpack(fields)
+    local left = (tonumber(expires) or 0) - pvget("$TS")
+    local holder = string.match(path or "", "@([^%[%]:;]+)") or string.match(path or "", "@%[([^%]]+)")
+    if left > 0 and (not holder or get("peer", holder)) then
+      local contact = { address = address, left = left, instance = instance ~= "" and instance or nil, reg_id = tonumber(reg_id) }
+      local lines = { "Contact: " .. written(contact), "X-VP-Restored: 1" }
+      if path ~= "" then lines[#lines + 1] = "Path: " .. path end
+      M.send(own, "REGISTER", "sip:" .. aor, call_id, tonumber(cseq), lines)
+    else
+      inc("learn", "back")
+    end
+  end
+end
+
 local expires
 
 function vp_learn()
@@ -328,10 +381,12 @@ function vp_learn()
   if get("ctl", "learn") ~= 1 then
     if get("ctl", "learned") == 1 then           -- turned off: it misses what happens until it is turned on again
       sht.sht_seti("ctl", "learned", 0)
+      sht.sht_seti("ctl", "restore", 0)
       sht.sht_reset("learn")
     end
     return 1
   end
+  if get("learn", "restored") < get("ctl", "restore") then restore() end
   if get("ctl", "learned") == 1 then return 1 end
   local all = get("learn", "all")                -- how many there are, and one; 0: not told yet
   if all > 0 and get("learn", "got") + 1 >= all then

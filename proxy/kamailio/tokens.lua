@@ -62,7 +62,9 @@ function M.headers(name)
 end
 
 -- What proxies tell each other (kind l) is bound to all that it says: method, whose it is, Call-ID, CSeq, and these headers.
-local SAID = { "Contact", "Path", "Expires", "X-VP-Taught", "X-VP-Teach", "X-VP-Source", "X-VP-Sent" }
+local SAID = {
+  "Contact", "Path", "Expires", "X-VP-Taught", "X-VP-Teach", "X-VP-Source", "X-VP-Sent", "X-VP-Restored",
+}
 
 function M.bound_to(method, to, call_id, cseq, lines)
   table.sort(lines)

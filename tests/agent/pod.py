@@ -219,6 +219,11 @@ class Pod:
         files = {f"{secret}/{name}": (content.encode(), 0o444) for name, content in entries.items()}
         publish(self.etc / "credentials", files)
 
+    def database(self, **entries: str) -> None:
+        """The Secret of the database with the locations, likewise."""
+        (self.etc / "database").mkdir(exist_ok=True)
+        publish(self.etc / "database", {name: (content.encode(), 0o444) for name, content in entries.items()})
+
     def row(self, room: int = 10) -> Row:
         return Row(self.proxy.id, f"sip:{self.address}:5060", f"{self.address}:5060", room, 0, 0, 20)
 

@@ -98,6 +98,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.media.ports", "20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "30000-20000", "spec.media.ports", "first-last within 1024-65535"),
     ("spec.media.ports", "20000-70000", "spec.media.ports", "first-last within 1024-65535"),
+    ("spec.registrar", {"enabled": False, "database": {"secretName": "db"}}, "spec.registrar", "is not enabled"),
     ("spec.registrar", {"maxExpires": "59s"}, "spec.registrar.maxExpires", "from 1m to 24h"),
     ("spec.registrar", {"enabled": "yes"}, "spec.registrar.enabled", "must be of type boolean"),
     ("spec.media.timeout", "1s", "spec.media.timeout", "from 5s to 24h"),

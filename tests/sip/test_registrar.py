@@ -48,6 +48,7 @@ async def register(
     call_id: str = "",
     cseq: int = 1,
     uri: str = f"sip:{ALIAS}",
+    to: str = "",
 ) -> Message:
     """REGISTER at that proxy, of the phone's own address or another; the final answer."""
     where = (proxy.ip, 5060)
@@ -55,8 +56,8 @@ async def register(
         await phone.endpoint.connect(where)
     own = [
         ("Via", via(phone.endpoint)),
-        ("From", f"<sip:{user}@{ALIAS}>;tag={fresh_tag()}"),
-        ("To", f"<sip:{user}@{ALIAS}>"),
+        ("From", f"<{to or f'sip:{user}@{ALIAS}'}>;tag={fresh_tag()}"),
+        ("To", f"<{to or f'sip:{user}@{ALIAS}'}>"),
         ("Call-ID", call_id or fresh_tag()),
         ("CSeq", f"{cseq} REGISTER"),
         ("Contact", contact or phone.contact),

@@ -27,6 +27,7 @@ from aiohttp import web
 from switchboard.agent import drain
 from switchboard.agent.apply import Applier
 from switchboard.agent.certificates import ListenerCertificates
+from switchboard.agent.database import Locations
 from switchboard.agent.environment import AGENT_PORT, Environment
 from switchboard.agent.http import application, helper_application
 from switchboard.agent.kamailio import Kamailio
@@ -43,6 +44,7 @@ from switchboard.link.messages import PROTOCOL, Command, Hello, Table
 from switchboard.link.server import LinkServer, Session
 from switchboard.link.tls import Keyring
 from switchboard.logs import about, log_to_stderr
+from switchboard.pool.spec import Registrar
 
 LOOK_SECONDS = 5.0  # at certificates on disk, and at what holds for a time only
 WATCH_SECONDS = 0.1  # at whether an operator is linked
@@ -58,11 +60,16 @@ class Agent:
         self._awake = asyncio.Event()
         self._rtpengine = Rtpengine(environment.media_address, self._awake.set) if environment.media else None
         self._sampler = Sampler(self._kamailio, Processes(environment.proxy), self._rtpengine)
-        self._applier = Applier(environment, self._kamailio, self._sampler.admission)
+        self._locations = Locations(environment, self._kamailio)
+        self._applier = Applier(environment, self._kamailio, self._sampler.admission, self._locations.settled)
         self._certificates = ListenerCertificates(environment.listen, environment.secrets, self._kamailio)
         self._links = LinkServer(environment.pool, environment.namespace, self)
         self._reporter = Reporter(
-            self._kamailio, self._applier, self._sampler, lambda: self._keyring.fingerprint, self._links.publish
+            self._kamailio,
+            self._applier,
+            self._sampler,
+            lambda: self._keyring.fingerprint,
+            self._links.publish,
         )
         self._said = ""  # of Kamailio's absence, so that it is said once
         self._operator_left: float | None = None  # None: none has come yet, and nothing says how to run without one
@@ -103,10 +110,15 @@ class Agent:
                 tasks.create_task(self._sample())
                 tasks.create_task(self._look())
                 tasks.create_task(self._watch_operator())
+                tasks.create_task(self._locations.run(self._registrar))
                 if self._rtpengine is not None:
                     tasks.create_task(self._rtpengine.poll())
         finally:
             self._kamailio.close()
+
+    def _registrar(self) -> tuple[str, Registrar | None]:
+        settings = self._applier.wanted.settings
+        return self._applier.last_boot, settings.registrar if settings else None
 
     def _start_without_operator(self) -> None:
         wanted = Mounted.read(self._environment).wanted(self._environment.proxy)
@@ -141,6 +153,7 @@ class Agent:
             if admission is not None:
                 await applier.admit(admission)
         await applier.open_if_ready()
+        self._reporter.database_up = self._locations.up
         await self._reporter.consider(sample)
 
     def _kamailio_gone(self, error: KamailioError) -> None:

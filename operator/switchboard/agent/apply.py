@@ -24,6 +24,7 @@ from switchboard.errors import KamailioError
 from switchboard.link.messages import Command, Peer, RoleName, Settings
 from switchboard.pool.gateways import InUse
 from switchboard.pool.table import Row, Version
+from switchboard.resources.database import wanted_secret
 from switchboard.resources.users import Users
 
 STATE_TABLES = ("gwuse",)  # what `state` writes; keys of `ctl` are always the same
@@ -47,8 +48,13 @@ class Applier:
     """`boot`, `tick`, `role`, `version`, `rows` and `draining` are what is in effect; `wanted` is what should be."""
 
     def __init__(
-        self, environment: Environment, kamailio: Kamailio, admission: Callable[[Settings], Admission | None]
+        self,
+        environment: Environment,
+        kamailio: Kamailio,
+        admission: Callable[[Settings], Admission | None],
+        settled: Callable[[str], bool],
     ) -> None:
+        """`settled`: whether a run of Kamailio knows what the database of locations has, or need not wait for it."""
         self.wanted = Wanted()
         self.terminating = False  # the pod is being deleted: it drains whatever the operator says
         self.boot = ""
@@ -61,6 +67,7 @@ class Applier:
         self._environment = environment
         self._kamailio = kamailio
         self._admission = admission
+        self._settled = settled
         self._lock = asyncio.Lock()
         self._users = MountedSecret[Users](environment.users, {})
         self._credentials = MountedSecret[dict[str, str]](environment.credentials, {})
@@ -71,7 +78,7 @@ class Applier:
         self._memory = Memory(environment.run / "written.json")
         self._admitted: Admission | None = None
         self._blobs: Blobs | None = None
-        self._last_boot = ""
+        self.last_boot = ""
 
     async def carry_out(self, command: Command) -> None:
         """Returns once `command` is in effect in Kamailio."""
@@ -112,15 +119,15 @@ class Applier:
             if not isinstance(boot, str) or not boot:
                 raise KamailioError("Kamailio has not said which run it is (ctl=>boot); it is still starting")
             self._forget_what_was_written()
-            if not self._last_boot:
+            if not self.last_boot:
                 await self._go_on(boot)
-            elif boot != self._last_boot:
-                _log.warning("Kamailio restarted: it was %s, it is %s now", self._last_boot, boot)
+            elif boot != self.last_boot:
+                _log.warning("Kamailio restarted: it was %s, it is %s now", self.last_boot, boot)
                 self._disown()
             if self._blobs is None:
                 (version,) = await self._kamailio.get([("rt", "ver")])
                 self._blobs = Blobs(self._kamailio, version if isinstance(version, int) else 0)
-            self._last_boot = boot
+            self.last_boot = boot
             await self._kamailio.set({("ctl", "key"): self._environment.key})
             await self._bring_into_effect()
             self.boot = boot
@@ -225,11 +232,11 @@ class Applier:
         return self.wanted.settings is not None and self._admitted is not None
 
     async def _knows_locations(self) -> bool:
-        """Whether Kamailio has learned from its peers what it is to know of registered clients."""
+        """Whether Kamailio has learned what it is to know of registered clients, from its peers and the database."""
         if self.wanted.settings is None or not learns(self.wanted.settings):
             return True
         (learned,) = await self._kamailio.get([("ctl", "learned")])
-        return learned == 1
+        return learned == 1 and (not wanted_secret(self.wanted.settings.registrar) or self._settled(self.last_boot))
 
     async def _write_table(self, wanted: Wanted) -> None:
         if self._blobs is None:
@@ -241,14 +248,14 @@ class Applier:
     def _of_this_run(self, row: Row) -> Row:
         """A table made for another run of this Kamailio means this one: it must know its own row, not forward to it."""
         name = self._environment.proxy
-        return msgspec.structs.replace(row, id=f"{name}~{self._last_boot}") if row.id.startswith(f"{name}~") else row
+        return msgspec.structs.replace(row, id=f"{name}~{self.last_boot}") if row.id.startswith(f"{name}~") else row
 
     async def _write(
         self, entries: Mapping[Key, Value], written: Mapping[Key, Value | None]
     ) -> dict[Key, Value | None]:
         """Write what differs from what was written before."""
         there = {*self._configured, *self._state, *entries}
-        self._memory.note(self._last_boot, {key for key in there if key[0] != "ctl"})
+        self._memory.note(self.last_boot, {key for key in there if key[0] != "ctl"})
         await self._kamailio.set({key: value for key, value in entries.items() if written.get(key) != value})
         await self._kamailio.delete(sorted(written.keys() - entries.keys()))
         return dict(entries)

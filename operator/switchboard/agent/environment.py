@@ -35,6 +35,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     secrets: dict[str, bool]  # these Secrets, each with whether certificates of others are verified by its CA
     users: Path  # the Secret of the users who authenticate; not there where none do
     credentials: Path  # our passwords at gateways, a directory for each Secret
+    database: Path  # the Secret of the database with the locations; not there where there is none
     key: str  # the pool key, for the tokens' MAC
 
     @classmethod
@@ -61,6 +62,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             secrets=_secrets(listeners, environ.get("TARGET_TLS", "")),
             users=mounts / "users",
             credentials=mounts / "credentials",
+            database=mounts / "database",
             key=_pool_key(mounts / "token" / "key"),
         )
 

@@ -77,6 +77,12 @@ class Metrics:
             dropped.add_metric([*self._labels.values(), reason], count)
         yield dropped
         yield from self._of_gateways()
+        up = GaugeMetricFamily(
+            "switchboard_proxy_database_up", "1 while the database of the locations answers.", labels=list(self._labels)
+        )
+        if report.database_up is not None:
+            up.add_metric(list(self._labels.values()), float(report.database_up))
+        yield up
 
     def _of_gateways(self) -> Iterator[Metric]:
         refused = CounterMetricFamily(

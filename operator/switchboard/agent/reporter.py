@@ -41,6 +41,7 @@ class Reporter:
         fingerprint: Callable[[], str],
         publish: Callable[[Report], None],
     ) -> None:
+        self.database_up: bool | None = None  # None: locations are in no database
         self._kamailio = kamailio
         self._applier = applier
         self._sampler = sampler
@@ -189,6 +190,7 @@ class Reporter:
             unauthorized=self._total("unauthorized"),
             dropped={reason: self._total(reason) for reason in DROPPED if self._total(reason)},
             dead_targets=self._dead(),
+            database_up=self.database_up,
             table=applier.version,
             role=applier.role,
             draining=applier.draining,

@@ -1,4 +1,5 @@
-"""Passwords, as the Secrets in the pod's volumes have them now: of the users who authenticate, and our own at gateways.
+"""Passwords, as the Secrets in the pod's volumes have them now: of the users who authenticate, and our own at gateways
+and at the database.
 
 A volume changes as a whole, some time after its Secrets (a kubelet takes up to two minutes). What cannot be used
 changes nothing: what was there before stays in effect. A proxy whose pod has no such volume was made before the pool
@@ -14,6 +15,7 @@ from typing import Generic, TypeVar
 from switchboard.errors import ConfigurationError
 from switchboard.pool.spec import Authentication, Gateway
 from switchboard.resources.credentials import read_credentials
+from switchboard.resources.database import Database, read_database
 from switchboard.resources.users import Users, read_users
 
 T = TypeVar("T")
@@ -81,6 +83,18 @@ def credentials_in(gateways: Iterable[Gateway]) -> Callable[[Path], dict[str, st
                 except ValueError as error:
                     raise ValueError(f"Secret {secret}: {error}") from None
         return found
+
+    return parse
+
+
+def database_in(secret: str) -> Callable[[Path], Database]:
+    """How the Secret of the database is read."""
+
+    def parse(volume: Path) -> Database:
+        try:
+            return read_database(_files(volume))
+        except ValueError as error:
+            raise ValueError(f"Secret {secret}: {error}") from None
 
     return parse
 

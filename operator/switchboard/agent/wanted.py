@@ -22,6 +22,7 @@ from switchboard.pool.gateways import InUse
 from switchboard.pool.spec import Authentication
 from switchboard.pool.table import Row, Version
 from switchboard.pool.workload import places
+from switchboard.resources.database import wanted_secret
 from switchboard.resources.users import Users
 
 PREVIOUS_SECONDS = 180.0  # how long the former primary may still get what belongs to its transactions
@@ -150,6 +151,7 @@ def _settings(settings: Settings) -> Iterator[tuple[Key, Value]]:
     yield ("ctl", "places"), places(settings.capacity, settings.threshold)
     yield ("ctl", "registrar"), int(settings.registrar.enabled)
     yield ("ctl", "expires"), settings.registrar.max_expires_seconds
+    yield ("ctl", "database"), int(bool(wanted_secret(settings.registrar)))
     yield ("ctl", "origins"), len(settings.client_origins)
     for origin in settings.client_origins:
         yield ("origin", origin), 1

@@ -366,13 +366,15 @@ class Fleet:
         self._wake()
 
     def _judge(self, member: Member, before: Proxy, report: Report) -> None:
-        """Saturation, the end of a drain and of a demotion, dead targets: what reconcile wants to know of at once."""
+        """What reconcile wants to know of at once: saturation, the end of a drain and of a demotion, dead targets, a
+        database that is away.
+        """
         if self._succession.reported(member.proxy.id, member.assigned):
             self.rebuild()
         if report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
             self._wake()
-        if report.dead_targets != member.dead_targets:
-            member.dead_targets = report.dead_targets
+        if (report.dead_targets, report.database_up) != (member.dead_targets, member.database_up):
+            member.dead_targets, member.database_up = report.dead_targets, report.database_up
             self._wake()
         if self._spec is None:
             return

@@ -1,5 +1,5 @@
-"""The Secrets that a pool names, for its encrypted listeners, its users and its passwords at gateways: whether they are
-there, and fit to be used.
+"""The Secrets that a pool names, for its encrypted listeners, its users, its passwords at gateways and its database:
+whether they are there, and fit to be used.
 
 They are the user's, without our label, so no watch shows them. They are looked at now and then, and oftener while
 something is wrong: a proxy that waits for one starts when the kubelet sees it, and the condition is to say so.
@@ -19,6 +19,7 @@ from switchboard.control.recorder import Note
 from switchboard.pool.conditions import Problem
 from switchboard.pool.spec import Authentication, PoolSpec
 from switchboard.resources.credentials import read_credentials
+from switchboard.resources.database import read_database, wanted_secret
 from switchboard.resources.listeners import CERTIFICATE, fault
 from switchboard.resources.names import PoolRef
 from switchboard.resources.users import read_users
@@ -65,6 +66,8 @@ class Listening:
             problem = judge_credentials(name, await self._kube.get("v1", "Secret", pool.namespace, name))
             if problem is not None:
                 return problem
+        if database := wanted_secret(spec.registrar):
+            return judge_database(database, await self._kube.get("v1", "Secret", pool.namespace, database))
         return None
 
 
@@ -116,6 +119,19 @@ def judge_credentials(name: str, secret: Object | None) -> Problem | None:
     except ValueError as error:
         message = f"{where} cannot be used: {error}; proxies go on with the one before."
         return Problem("CredentialsInvalid", message)
+    return None
+
+
+def judge_database(name: str, secret: Object | None) -> Problem | None:
+    """What is wrong with the Secret of the database, None if nothing."""
+    where = f"Secret {name} in spec.registrar.database"
+    if secret is None:
+        return Problem("DatabaseMissing", f"{where} does not exist: create it; proxies wait for it.")
+    try:
+        read_database(_files(secret))
+    except ValueError as error:
+        message = f"{where} cannot be used: {error}; proxies go on with the one before."
+        return Problem("DatabaseInvalid", message)
     return None
 
 

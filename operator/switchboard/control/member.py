@@ -54,6 +54,7 @@ class Member:
         self.lost_at: float | None = None  # when the link ended; None while it stands
         self.joined = False  # has been able to take calls at some time
         self.dead_targets: tuple[str, ...] | None = None  # by its last report
+        self.database_up: bool | None = None  # likewise
         self.syncing = False
         self.not_before = 0.0  # a command that did not come into effect is sent again no sooner
         self.trouble = ""  # the last reason why there is no link, said once

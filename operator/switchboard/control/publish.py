@@ -67,6 +67,7 @@ class Publisher:
         failing: Problem | None = None,
         secrets: Problem | None = None,
         dead_targets: tuple[str, ...] = (),
+        without_database: tuple[str, ...] = (),
     ) -> None:
         """Writes the status when it is due; a spec that is refused is shown with what is in effect instead."""
         now = self._fleet.clock()
@@ -85,6 +86,7 @@ class Publisher:
             failing=failing,
             secrets=secrets,
             dead_targets=dead_targets,
+            without_database=without_database,
         )
         new = status(seen, self._conditions(resource), format_time(datetime.now(UTC)))
         self.latest = new

@@ -260,6 +260,9 @@ class PoolController:
             failing=failing,
             secrets=self._listening.problem,
             dead_targets=self._targets.dead,
+            without_database=tuple(
+                one.proxy.name for one in self.fleet.members.values() if one.up and one.database_up is False
+            ),
         )
 
     # when

@@ -88,6 +88,7 @@ class Report(Message, frozen=True, tag="report"):
     denied: int = 0  # requests from outside all networks since its boot
     unauthorized: int = 0  # requests with wrong credentials since its boot
     dropped: dict[str, int] = {}  # requests and answers dropped since its boot, by reason
+    database_up: bool | None = None  # whether the database of the locations answers; None: there is none
     dead_targets: tuple[str, ...] | None = None  # that fail their health checks; None: not all were checked yet
     table: Version = (0, 0)
     role: RoleName = "member"

@@ -76,6 +76,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     failing: Problem | None = None  # the last reconcile
     secrets: Problem | None = None  # of those that the spec names
     dead_targets: tuple[str, ...] = ()  # which no proxy reaches
+    without_database: tuple[str, ...] = ()  # proxies that do not reach the one with the locations
 
 
 def status(observed: Observed, previous: Sequence[Condition], now_text: str) -> Status:
@@ -234,7 +235,7 @@ def _draining(proxies: Iterable[Proxy]) -> Verdict:
 
 def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
     """Proxies that ought to serve and do not, by what is wrong with them; one that has never served is starting. Then
-    targets that no proxy reaches.
+    the database of the locations, and targets that no proxy reaches.
 
     A certificate that cannot be used degrades the pool before any proxy does: those that run go on with the one before.
     """
@@ -249,6 +250,9 @@ def _degraded(observed: Observed, active: Sequence[Proxy]) -> Verdict:
     failed = [proxy for proxy in observed.proxies if proxy.failed]
     if failed:
         wrong["failed"] = failed
+    if not wrong and observed.without_database:
+        message = f"The database of the locations does not answer {_shown(observed.without_database)}."
+        return "Degraded", True, "DatabaseAway", message
     if not wrong and observed.dead_targets:
         return "Degraded", True, "TargetUnreachable", f"No proxy reaches {_shown(observed.dead_targets)}."
     if not wrong:

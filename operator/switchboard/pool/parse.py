@@ -189,6 +189,7 @@ def _registrar(registrar: Fields) -> Registrar:
     return Registrar(
         enabled=registrar.read("enabled", q.flag, fallback=False),
         max_expires_seconds=registrar.read("maxExpires", q.whole_seconds, 3600),
+        database_secret=registrar.inside("database").read("secretName", q.text, ""),
     )
 
 

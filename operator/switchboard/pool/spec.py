@@ -234,6 +234,7 @@ class Registrar(msgspec.Struct, frozen=True, kw_only=True):
 
     enabled: bool = False
     max_expires_seconds: int = 3600  # a client that asks for more gets this
+    database_secret: str = ""  # of the database that keeps locations beyond all proxies
 
 
 class ProxyTemplate(msgspec.Struct, frozen=True, kw_only=True):

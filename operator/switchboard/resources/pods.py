@@ -16,6 +16,7 @@ from switchboard.errors import SpecError
 from switchboard.pool.spec import Expose, Listener, PoolSpec
 from switchboard.resources import names
 from switchboard.resources.credentials import PASSWORD, USERNAME
+from switchboard.resources.database import wanted_secret
 from switchboard.resources.listeners import certificates_volume, directories, listen_arguments
 from switchboard.resources.merge import merge
 from switchboard.resources.names import Manifest, PoolRef
@@ -35,6 +36,7 @@ MOUNTS = {
     "listen": "/etc/switchboard/listen",  # a directory for each Secret, where a listener has one
     "users": "/etc/switchboard/users",  # where clients authenticate
     "credentials": "/etc/switchboard/credentials",  # a directory for each Secret, where a gateway asks for a password
+    "database": "/etc/switchboard/database",  # where locations are kept in one
 }
 
 
@@ -111,7 +113,8 @@ def _rtpengine(pool: PoolRef, spec: PoolSpec) -> Manifest:
 def _agent(pool: PoolRef, spec: PoolSpec) -> Manifest:
     users = ["users"] if _has_users(spec) else []
     credentials = ["credentials"] if spec.credentials_secrets else []
-    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users, *credentials]
+    database = ["database"] if wanted_secret(spec.registrar) else []
+    volumes = ["run", "load", "settings", "tls", "token", *_certificates(spec), *users, *credentials, *database]
     return _container(pool, spec, "agent", ["switchboard-agent"], volumes) | {
         "restartPolicy": "Always",
         "ports": [{"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"}],
@@ -214,6 +217,8 @@ def _volumes(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         sources["users"] = secret(spec.authentication.secret_name)
     if spec.credentials_secrets:
         sources["credentials"] = directories(dict.fromkeys(spec.credentials_secrets, (USERNAME, PASSWORD)))
+    if database := wanted_secret(spec.registrar):
+        sources["database"] = secret(database)
     return [{"name": name} | source for name, source in sources.items()]
 
 

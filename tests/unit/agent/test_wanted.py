@@ -114,6 +114,7 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "digests"): "",
         ("ctl", "registrar"): 0,
         ("ctl", "expires"): 3600,
+        ("ctl", "database"): 0,
         ("ctl", "learn"): 0,
         ("ctl", "mode"): "redirect",
         ("mode", "1"): "forward;;desk",

@@ -16,7 +16,7 @@ from switchboard.control.handlers import build_registry
 from switchboard.control.http import serving
 from switchboard.control.kube import path
 from switchboard.control.lease import is_free
-from switchboard.control.listening import judge, judge_credentials, judge_users
+from switchboard.control.listening import judge, judge_credentials, judge_database, judge_users
 from switchboard.control.manager import Manager
 from switchboard.control.nodes import cordoned
 from switchboard.control.observed import Observed, PodView, PoolKey, format_time, parse_time
@@ -92,6 +92,18 @@ def test_passwords_at_gateways_that_cannot_be_used() -> None:
     assert (wrong.reason, "it has no username and no password" in wrong.message) == ("CredentialsInvalid", True)
     right = {"data": {name: b64encode(b"x").decode() for name in ("username", "password")}}
     assert judge_credentials("carrier", right) is None
+
+
+def test_a_database_that_cannot_be_used() -> None:
+    """Its Secret is missing, or wrong: where, and what to do."""
+    missing, wrong = judge_database("locations", None), judge_database("locations", {"data": {}})
+    assert missing is not None
+    assert missing.reason == "DatabaseMissing"
+    assert "locations in spec.registrar.database does not exist" in missing.message
+    assert wrong is not None
+    assert (wrong.reason, "it has no uri, and no host" in wrong.message) == ("DatabaseInvalid", True)
+    uri = b64encode(b"postgresql://u:p@db/locations").decode()
+    assert judge_database("locations", {"data": {"uri": uri}}) is None
 
 
 def test_a_gateway_whose_user_has_no_password_is_told() -> None:

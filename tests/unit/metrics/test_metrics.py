@@ -79,6 +79,7 @@ def proxys() -> bytes:
         cpu_cores=0.1,
         bandwidth_bits_per_second=1000,
         workload=0.2,
+        database_up=True,
     )
     labels = {"namespace": "voice", "pool": "edge", "proxy": "edge-a"}
     metrics = Metrics(

@@ -196,6 +196,13 @@ def test_degraded_tells_which_targets_no_proxy_reaches() -> None:
     assert told(observed(a_proxy("a"), a_proxy("b", ready=False), **dead), "Degraded")[1] == "ProxyNotReady"
 
 
+def test_degraded_tells_who_does_not_reach_the_database() -> None:
+    """Before targets."""
+    alone = observed(a_proxy("a"), without_database=("a",), dead_targets=("sip:192.0.2.1",))
+    message = "The database of the locations does not answer a."
+    assert told(alone, "Degraded") == ("True", "DatabaseAway", message)
+
+
 def test_a_proxy_that_starts_does_not_degrade_the_pool() -> None:
     assert told(observed(a_proxy("a"), unreported(a_proxy("b", ready=False))), "Degraded")[0] == "False"
 

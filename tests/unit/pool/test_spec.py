@@ -46,7 +46,7 @@ def test_every_field_is_read() -> None:
             {"transport": "UDP", "port": 5070, "advertise": "edge.{node}.example.com"},
         ],
         media={"enabled": False, "ports": "30000-30999", "timeout": "90s"},
-        registrar={"enabled": True, "maxExpires": "10m"},
+        registrar={"enabled": True, "maxExpires": "10m", "database": {"secretName": "edge-database"}},
         expose={
             "type": "LoadBalancer",
             "annotations": {"a": "b"},
@@ -120,7 +120,7 @@ def test_every_field_is_read() -> None:
             family_policy="PreferDualStack",
         ),
         media=s.Media(enabled=False, port_min=30000, port_max=30999, timeout_seconds=90),
-        registrar=s.Registrar(enabled=True, max_expires_seconds=600),
+        registrar=s.Registrar(enabled=True, max_expires_seconds=600, database_secret="edge-database"),
         routes=(
             s.Route(name="pbx", prefix="+49", targets=("sip:pbx.voice.svc:5060", "sip:[2001:db8::1]")),
             s.Route(name="in", targets=("sip:192.0.2.1",)),

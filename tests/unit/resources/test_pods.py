@@ -17,6 +17,7 @@ from switchboard.pool.spec import (
     Media,
     PoolSpec,
     ProxyTemplate,
+    Registrar,
     Sharing,
 )
 from switchboard.resources.names import PoolRef
@@ -104,6 +105,18 @@ def test_only_the_agent_sees_keys_and_settings(pod: dict[str, Any]) -> None:
         "/etc/switchboard/tls",
         "/etc/switchboard/token",
     ]
+
+
+def test_the_database_is_known_to_the_agent_alone(pool: PoolRef, spec: PoolSpec) -> None:
+    """Where the pool is the registrar; else there is nothing to keep."""
+    for enabled in (True, False):
+        registrar = Registrar(enabled=enabled, database_secret="edge-database")
+        pod = build_pod(pool, msgspec.structs.replace(spec, registrar=registrar), "edge-abcde")
+        volume = {"name": "database", "secret": {"secretName": "edge-database", "defaultMode": 0o440}}
+        assert (volume in pod["spec"]["volumes"]) == enabled
+        mounts = {name: [mount["name"] for mount in one["volumeMounts"]] for name, one in containers(pod).items()}
+        having = [name for name, volumes in mounts.items() if "database" in volumes]
+        assert having == (["agent"] if enabled else [])
 
 
 def test_users_are_mounted_where_clients_authenticate(pool: PoolRef, spec: PoolSpec) -> None:

@@ -246,11 +246,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "InvalidField",
         "spec.clients.auth.realm is 'a\"b': must be a host name",
     ),
-    (
-        {"clients": {"networks": ["198.51.100.0/24"], "auth": {"secretName": "u", "delegated": True}}},
-        "InvalidField",
-        "spec.clients.auth has a secretName and is delegated",
-    ),
     ({"clients": {"networks": ["198.51.100.1/24"]}}, "InvalidField", "spec.clients.networks[0] is '198.51.100.1/24'"),
     ({"proxy": {"image": "i", "podTemplate": "x"}}, "InvalidField", "spec.proxy.podTemplate is 'x': must be an object"),
     ({"drain": {"timeout": "forever"}}, "InvalidField", "spec.drain.timeout is 'forever'"),

@@ -12,6 +12,7 @@ local headers = tokens.headers
 
 -- Seconds after which a client is to send something over a connection, so that no router forgets it (docs/networks.md).
 local FLOW_TIMER = 60
+local MOST_BRANCHES = 12 -- of tm: as many contacts ring
 local ANSWER_SECONDS = 5 -- for all of a peer's locations, after which the next one is asked
 
 local M = { teachers = {} } -- what else a proxy that starts is taught: functions of its address, which tell how many they sent
@@ -209,11 +210,9 @@ end
 -- Of the contacts that are to ring only those of the instance that is called: $xavp(contacts), from the last to the first.
 function vp_instance_alone()
   local wanted = string.match(pvget("$var(instance)"), ";gr=(.*)")
-  for at = pvget("$xavp(contacts[*])") and 11 or -1, 0, -1 do
-    local instance = pvget("$xavp(contacts[" .. at .. "]=>instance)")
-    if pvget("$xavp(contacts[" .. at .. "]=>uri)") and instance ~= "<" .. wanted .. ">" then
-      KSR.pv.unset("$xavp(contacts[" .. at .. "])")
-    end
+  for at = MOST_BRANCHES - 1, 0, -1 do
+    local one = "$xavp(contacts[" .. at .. "]"
+    if pvget(one .. "=>uri)") and pvget(one .. "=>instance)") ~= "<" .. wanted .. ">" then KSR.pv.unset(one .. ")") end
   end
   return 1
 end

@@ -104,3 +104,18 @@ async def test_kamailio_restarts(pool: Pool, alice: Phone, pbx: Phone) -> None:
     assert call.status == 200
     assert pbx.incoming[0].served_by == pool.members[1].ip
     assert await call.bye() == 200
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("registrar", [0, 1])
+@pytest.mark.parametrize("method", ["INVITE", "REGISTER", "MESSAGE"])
+async def test_sips(pool: Pool, pbx: Phone, protocol: Protocol, registrar: int, method: str) -> None:
+    """Nobody is promised TLS on every hop: the answer says so, whatever the request, and nothing goes on."""
+    pool.set(registrar=registrar)
+    async with Phone.at(f"{CLIENTS}.9", protocol=protocol) as carol:
+        for scheme in ("sips", "SIPS"):
+            request = await carol.request(method, f"{scheme}:echo@{ALIAS}", to=(pool.primary.ip, 5060))
+            answer = (await request.final()).message
+            assert (answer.status, answer.header("Warning")) == (480, f'380 {pool.primary.ip} "SIPS Not Allowed"')
+    assert pbx.requests(method) == []
+    await idle(*pool.proxies)

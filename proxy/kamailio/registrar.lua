@@ -304,7 +304,10 @@ function vp_learned() note_aor(pvget("$tu")) return 1 end
 function vp_learning()
   local count = pvget("$hdr(X-VP-Taught)")
   if count then sht.sht_seti("learn", "all", 1 + (tonumber(count) or 0)) end
-  KSR.pv.seti("$var(knows)", (count or get("ctl", "learned") == 1) and 1 or 0)
+  -- With a database, once what that has is known as well: a peer that is taught by us does not ask it.
+  local waits = get("ctl", "database") == 1
+    and (get("ctl", "ready") ~= 1 or get("learn", "restored") < get("ctl", "restore"))
+  KSR.pv.seti("$var(knows)", (count or get("ctl", "learned") == 1 and not waits) and 1 or 0)
   return 1
 end
 
@@ -347,7 +350,7 @@ end
 
 -- What the agent has read from the database (restore=>1 to ctl=>restore) is told to ourselves, as by a peer. A client that is reached
 -- over a flow is left out where nobody holds that any more.
-local RESTORED_AT_ONCE = 500
+local RESTORED_AT_ONCE = 1000
 
 local function restore()
   local all, from = get("ctl", "restore"), get("learn", "restored")

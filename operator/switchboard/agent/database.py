@@ -101,7 +101,7 @@ class Locations:
         if not self._directory.is_dir():
             return True  # a pod that was made before the pool had a database
         waited = self._boot == boot and time.monotonic() - self._since > PATIENCE_SECONDS
-        return self._boot == boot and (self._restored or (waited and self._expected is None))
+        return self._boot == boot and (self._restored or (waited and self._expected is None and not self.up))
 
     async def run(self, applied: Callable[[], tuple[str, Registrar | None]]) -> None:
         """Until cancelled. `applied`: the run of Kamailio that is there, and what it is told of registering."""
@@ -110,7 +110,7 @@ class Locations:
                 boot, registrar = applied()
                 if boot and registrar is not None:
                     await self._look(boot, wanted_secret(registrar))
-                await asyncio.sleep(RESTORING_SECONDS if self._expected and not self._restored else ROUND_SECONDS)
+                await asyncio.sleep(RESTORING_SECONDS if self.up and not self._restored else ROUND_SECONDS)
         finally:
             await self._close()
 
@@ -169,8 +169,10 @@ class Locations:
 
     async def _go_on(self) -> None:
         if self._expected is None:
-            self._expected = await self._restore()
-        if not self._restored:
+            learned, taught = await self._kamailio.get([("ctl", "learned"), ("learn", "all")])
+            if learned == 1:  # what a peer has taught is all there is
+                self._expected = 0 if int(taught or 0) > 1 else await self._restore()
+        if self._expected is not None and not self._restored:
             (back,) = await self._kamailio.get([("learn", "back")])
             late = time.monotonic() - self._since > RESTORE_SECONDS
             self._restored = self._expected == 0 or int(back or 0) >= self._expected or late

@@ -43,6 +43,10 @@ TRANSPORTS: list[Protocol] = ["udp", "tcp", "tls"]
 EACH = pytest.mark.parametrize("kind", OTHER, ids=lambda kind: kind.__name__.lower())
 OVER = pytest.mark.parametrize("transport", TRANSPORTS)
 IN = pytest.mark.parametrize("mode", ["forward", "redirect"])
+ENCRYPTING: dict[Kind, str] = {
+    Baresip: ";mediaenc=srtp-mand",
+    Linphone: "[sip]\nmedia_encryption=srtp\nmedia_encryption_mandatory=1\n",
+}
 BARESIP = ClientMode(mode="forward", user_agents=("baresip",))
 
 
@@ -158,6 +162,17 @@ async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, transport:
             await alice.call(f"sip:bob@{ALIAS}")
             await alice.hang_up()
             await bob.ended()
+    await idle(*pool.proxies)
+
+
+@EACH
+async def test_it_encrypts(pool: Pool, start: Start, kind: Kind) -> None:
+    """It insists on SRTP, its keys in SDP (SDES), in a call that it places over TLS; the other side has plain RTP."""
+    async with start(kind, "alice", "tls", more=ENCRYPTING[kind]) as alice, start(OTHER[kind], "bob") as bob:
+        await alice.call(f"sip:bob@{ALIAS}")
+        await asyncio.gather(heard(alice), heard(bob))
+        await alice.hang_up()
+        await bob.ended()
     await idle(*pool.proxies)
 
 

@@ -69,15 +69,15 @@ class Linphone:
     @classmethod
     @contextlib.asynccontextmanager
     async def at(
-        cls, host: str, uri: str, server: str, password: str = UNASKED, trusted: bytes = b""
+        cls, host: str, uri: str, server: str, password: str = UNASKED, trusted: bytes = b"", *, more: str = ""
     ) -> AsyncIterator[Linphone]:
-        """As Baresip.at."""
+        """As Baresip.at; `more`: of its configuration."""
         with tempfile.TemporaryDirectory(prefix="linphone-", ignore_cleanup_errors=True) as directory:
             run = Path(directory)
             equip(run, trusted)
             (run / ".local/share/linphone").mkdir(parents=True)
             (account,) = configurations("linphone.md", uri, server, password)
-            (run / "linphonerc").write_text(CONFIGURATION.read_text() + account)
+            (run / "linphonerc").write_text(CONFIGURATION.read_text() + more + account)
             _nft(host, "--file", "-", said=COUNTERS)
             files = ("--config", f"{RUN}/linphonerc", "--log", f"{RUN}/linphone.log", "--pipe", f"{RUN}/control")
             with running(run, "linphone-daemon", *files, "--auto-answer", "-C", host=host):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from e2e.embedded.network import add_host
 from tests.networks.conftest import PBX
 from tests.networks.test_nat import call_back, media, phone_at, register, talk, using
+from tests.tools.clients.baresip import Baresip
+from tests.tools.clients.counts import heard
+from tests.tools.clients.linphone import Linphone
 from tests.tools.message import hop, uri_in
 from tests.tools.nat import HOST, home
-from tests.tools.pool import Pool, idle
+from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import streams
 from tests.tools.sip import Phone
@@ -21,7 +26,7 @@ HERE, INTERNET = "198.18.3", "198.18.145"  # the proxies' addresses, by network
 ENTRY = f"{INTERNET}.9"  # the pool's Service there
 PORT = 5070
 LISTEN = f"udp:5060 tcp:5060 udp:{PORT}@{INTERNET}.{{number}} tcp:{PORT}@{INTERNET}.{{number}}"
-ROUTER = "198.18.141.1"
+ROUTER, OFFICE = "198.18.141.1", "198.18.147.1"
 RULES = [
     # who is where
     f"filter ip saddr {ROUTER} ip daddr {HERE}.0/24 drop",
@@ -39,6 +44,7 @@ RULES = [
 def proxies(network: None) -> Iterator[Sequence[Proxy]]:
     """Two, in both networks."""
     home("carol", ROUTER)
+    add_host("office", OFFICE)
     hooks = {"filter": "filter hook prerouting priority -300", "entry": "nat hook prerouting priority -100"}
     hooks["exit"] = "nat hook postrouting priority 100"
     chains = [f"add chain ip several {name} {{ type {hook}; }}" for name, hook in hooks.items()]
@@ -109,4 +115,26 @@ async def test_is_called(pool: Pool, pbx: Phone, protocol: Protocol, serving: st
         await talk(mine, call.remote_sdp, theirs, incoming.remote_sdp)
         assert (await call.request("INVITE", body=mine.sdp)).message.status == 200
         assert await incoming.bye() == 200
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize(("away", "here"), [(Linphone, Baresip), (Baresip, Linphone)], ids=["linphone", "baresip"])
+async def test_soft_phones(
+    pool: Pool, away: type[Baresip | Linphone], here: type[Baresip | Linphone], protocol: Protocol
+) -> None:
+    """One behind its router, on the Internet, and one in the office: either calls the other, with voice and video."""
+    pool.set(registrar=1, expires=120, learn=1, learned=1)
+    for proxy in pool.proxies:
+        proxy.control.set("alias", ENTRY, 1)
+    own, office = f"sip:{ENTRY}:{PORT};transport={protocol}", f"sip:{HERE}.1:5060"
+    async with (
+        away.at("carol", f"sip:carol@{ALIAS}", own) as carol,
+        here.at("office", f"sip:dave@{ALIAS}", office) as dave,
+    ):
+        for caller, called in ((carol, dave), (dave, carol)):
+            await caller.call(called.uri)
+            await asyncio.gather(heard(caller), heard(called))
+            await called.hang_up()
+            await caller.ended()
     await idle(*pool.proxies)

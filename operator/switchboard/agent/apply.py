@@ -120,10 +120,12 @@ class Applier:
                 raise KamailioError("Kamailio has not said which run it is (ctl=>boot); it is still starting")
             self._forget_what_was_written()
             if not self.last_boot:
-                await self._go_on(boot)
+                await self._go_on()
             elif boot != self.last_boot:
                 _log.warning("Kamailio restarted: it was %s, it is %s now", self.last_boot, boot)
                 self._disown()
+            for key in self._memory.of(boot):  # what is not wanted any more will go
+                (self._state if key[0] in STATE_TABLES else self._configured)[key] = None
             if self._blobs is None:
                 (version,) = await self._kamailio.get([("rt", "ver")])
                 self._blobs = Blobs(self._kamailio, version if isinstance(version, int) else 0)
@@ -172,12 +174,8 @@ class Applier:
         self.version, self.rows = (0, 0), ()
         self.open = False
 
-    async def _go_on(self, boot: str) -> None:
-        """After a restart of the agent alone: Kamailio goes on as it was told until somebody says otherwise, and what
-        it is not told any more will go.
-        """
-        for key in self._memory.of(boot):
-            (self._state if key[0] in STATE_TABLES else self._configured)[key] = None
+    async def _go_on(self) -> None:
+        """After a restart of the agent alone: Kamailio goes on as it was told until somebody says otherwise."""
         tick, drain, role = await self._kamailio.get([("ctl", "tick"), ("ctl", "drain"), ("ctl", "role")])
         if isinstance(tick, int) and tick > self.wanted.tick:
             kept: RoleName = "primary" if role == "primary" else "member"
@@ -254,8 +252,9 @@ class Applier:
         self, entries: Mapping[Key, Value], written: Mapping[Key, Value | None]
     ) -> dict[Key, Value | None]:
         """Write what differs from what was written before."""
-        there = {*self._configured, *self._state, *entries}
-        self._memory.note(self.last_boot, {key for key in there if key[0] != "ctl"})
+        if entries.keys() != written.keys():
+            there = {*self._configured, *self._state, *entries}
+            self._memory.note(self.last_boot, {key for key in there if key[0] != "ctl"})
         await self._kamailio.set({key: value for key, value in entries.items() if written.get(key) != value})
         await self._kamailio.delete(sorted(written.keys() - entries.keys()))
         return dict(entries)

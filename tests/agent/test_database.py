@@ -13,7 +13,7 @@ import pytest
 
 from switchboard.pool.spec import Registrar
 from tests.agent.pod import Operator, Pod, pods, settings
-from tests.agent.test_registrar import known, registered
+from tests.agent.test_registrar import known, one_after_the_other, registered
 from tests.sip.test_registrar import register
 from tests.tools.addresses import NETWORK
 from tests.tools.postgres import Postgres, postgres
@@ -133,23 +133,10 @@ async def test_a_pool_that_starts_without_it(both: Sequence[Pod], database: Post
             await until(lambda: known(both[0]) == known(both[1]) != {}, "they know")
 
 
-async def test_a_proxy_that_is_taught_does_not_ask_it(both: Sequence[Pod], database: Postgres) -> None:
+async def test_a_proxy_that_is_taught_does_not_ask_it(both: Sequence[Pod]) -> None:
     """One that starts beside another, which knows all, is told by that."""
-    first, second = both
-    peers = tuple(pod.peer for pod in both)
-    first.start()
-    async with Phone.at(CLIENT) as alice, first.linked() as operator:
-        await operator.configure(WANTED, peers)
-        await operator.role("primary")
-        await until(first.ready, "the first is open")
-        assert await registered(alice, first)
-        second.start()
-        async with second.linked() as other:
-            await other.configure(WANTED, peers)
-            await other.role("member")
-            await until(second.ready, "the second is open")
-            assert known(second) == known(first) != {}
-            assert second.proxy.control.number("ctl", "restore") == 0
+    async with one_after_the_other(both, WANTED):
+        assert both[1].proxy.control.number("ctl", "restore") == 0
 
 
 async def test_its_secret_changes(both: Sequence[Pod], database: Postgres) -> None:

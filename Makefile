@@ -33,7 +33,7 @@ unit: tools helm  ## pure code, property tests; pool, resources and link covered
 sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine and SIPp on loopback
 	@{ tests() { $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/sip tests/agent; }; $(TWICE); } $(LABELLED)
 
-networks: .venv/ready packages image  ## clients and proxies in networks of their own, behind NAT
+networks: .venv/ready packages image clients  ## clients and proxies in networks of their own, behind NAT
 	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
 	  $(PYTEST) -o cache_dir=.pytest_cache/$@ tests/networks $(LABELLED)
 

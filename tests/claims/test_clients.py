@@ -59,7 +59,7 @@ class Called:
         self._exchange.pbx.script = script
         await place()
         call = await self._exchange.pbx.expect_call(number=len(self.calls))
-        await call.acked.wait()
+        await until(call.acked.is_set, "its ACK")
         self.calls.append(call)
         serving = before[await self._exchange.pod_at(call.served_by)]
         assert serving.workload < THRESHOLD, f"{call.invite.header('From')} at {serving}"

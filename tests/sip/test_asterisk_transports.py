@@ -19,6 +19,7 @@ from tests.tools.rtp import Media
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone
 from tests.tools.transport import Protocol
+from tests.tools.wait import until
 
 GATEWAY, CALLED = f"{PSTN}.34", f"{TARGETS}.34"
 LISTEN = f"udp:5060 tcp:5060 tls:5061/{SECRET}"
@@ -57,12 +58,12 @@ async def test_both_directions(pool: Pool, gateway: Asterisk, protocol: Protocol
         originate = f"channel originate PJSIP/pool/sip:+4930123@{pool.primary.ip}:{way} extension *43@calls"
         await asyncio.to_thread(gateway.command, originate)
         incoming = await dave.expect_call()
-        await incoming.acked.wait()
+        await until(incoming.acked.is_set, "the ACK")
         assert incoming.served_by == pool.members[0].ip
         assert pool.primary.count("redirected") == (mode == "redirect" and protocol != "tls")
         await heard(voice, incoming.remote_sdp)
         gateway.command("channel request hangup all")
-        await incoming.ended.wait()
+        await until(incoming.ended.is_set, "a BYE")
     async with Phone.at(f"{CLIENTS}.34", user="carol") as carol, Media.at(f"{CLIENTS}.34") as voice:
         made = await call(carol, pool, "004930123", voice)
         assert made.status == 200

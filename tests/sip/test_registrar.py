@@ -318,6 +318,19 @@ async def test_a_contact_that_is_not_its_own(pool: Pool, alice: Phone, pbx: Phon
         assert (call.status, pbx.incoming, len(mallory.incoming)) == (200, [], 1)
 
 
+@pytest.mark.parametrize("broken", ["bob\t@", "bob@\t"], ids=["user", "host"])
+async def test_a_contact_that_is_no_uri(pool: Pool, broken: str) -> None:
+    """Who registers what cannot be called is not reached; a call to there is refused, and leaves nothing behind."""
+    pool.table(5)
+    async with Phone.at(f"{CLIENTS}.3", protocol="tcp", user="carol") as carol, Phone.at(f"{CLIENTS}.2") as bob:
+        ip, port = bob.endpoint.address
+        await register(bob, pool.primary, contact=f"<sip:{broken}{ip}:{port};ob>")
+        assert (await carol.call(f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060), within=5)).status == 480
+    await idle(*pool.proxies)
+    for proxy in pool.proxies:
+        await until(lambda proxy=proxy: proxy.control("tm.stats")["current"] == 0, "no transaction is left")
+
+
 async def test_redirected(pool: Pool) -> None:
     """In mode redirect a client is sent to a proxy below the threshold, and registers there; it is known to all."""
     pool.set(mode="redirect")

@@ -113,6 +113,16 @@ function vp_challenge(header, realm)
   return 1
 end
 
+-- Whose certificate that is, by the SIP address in it: $var(user), "" where it names none of our realm or its names, or a gateway's
+-- user, which has a password.
+function vp_certified_user(uri)
+  local user, domain = string.match(uri or "", "^[sS][iI][pP][sS]?:([^@;?]+)@([^;?:]+)")
+  domain = string.lower(domain or "")
+  if user and (domain ~= pvget("$var(realm)") and get("alias", domain) ~= 1 or get("trunk", user)) then user = nil end
+  pvset("$var(user)", user or "")
+  return 1
+end
+
 -- Whether a user may call itself what it does: $var(claims) 1 or 0; $var(identity), the address that is its own. A user with a
 -- domain (alice@example.com) has it there, others in the realm, or by a name of the pool. Who wants to be unknown (RFC 3323)
 -- may be.

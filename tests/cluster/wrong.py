@@ -113,6 +113,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.clients.modes", [{"userAgents": ["a|b"], "mode": "forward"}], "userAgents[0]", "such as friendly-scanner"),
     ("spec.clients.modes", [{"userAgents": ["a"], "mode": "both"}], "modes[0].mode", '"forward", "redirect"'),
     ("spec.clients.auth", {"realm": "a.example"}, "spec.clients.auth", "must have either secretName"),
+    ("spec.clients.auth", AUTH | {"certificates": True}, "spec.clients.auth", "needs a listener with clientCert"),
+    ("spec.clients.auth", {"delegated": True, "certificates": True}, "spec.clients.auth", "go with secretName"),
     ("spec.clients.auth", AUTH | {"delegated": True}, "spec.clients.auth", "must have either secretName"),
     ("spec.clients.auth", {"secretName": "users"}, "spec.clients.auth", "must have a realm"),
     (

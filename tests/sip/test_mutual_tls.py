@@ -12,7 +12,7 @@ from switchboard.pool.spec import Gateway, Rights
 from tests.tools import answers
 from tests.tools.addresses import CERTIFIED, CLIENTS, PSTN, STRANGERS, TARGETS
 from tests.tools.certificates import HOST, Authority
-from tests.tools.digest import challenges, credentials
+from tests.tools.digest import REALM, challenges, credentials
 from tests.tools.listeners import SECRET
 from tests.tools.pool import Pool, idle, to
 from tests.tools.proxies import Proxy, fleet
@@ -99,6 +99,34 @@ async def test_certificate_and_password(pool: Pool, pbx: Phone, authority: Autho
             if expected == 200:
                 assert await made.bye() == 200
     assert pool.primary.control.number("refused", "carrier:credentials") == 1
+    await idle(*pool.proxies)
+
+
+async def test_a_users_certificate(pool: Pool, pbx: Phone, authority: Authority, trusting: ssl.SSLContext) -> None:
+    """Whose certificate has its SIP address is not asked for a password, where the pool takes that for as good, and may
+    call as nobody else. Who has none, or one of another domain, or of a gateway's user, is asked.
+    """
+    pool.asks("alice", "trunk-1", password="battery-staple")
+    pool.table(0, 5)
+    pool.routes(to(f"sip:{TARGETS}.1:5060"), gateways=[Gateway(name="carrier", kind="pstn", username="trunk-1")])
+    target = f"sip:echo@{pool.primary.ip}:5061;transport=tls"
+
+    async def status(name: str, own: str = f"sip:alice@{REALM}") -> int:
+        """Of a call from `own` by who has a certificate with that address."""
+        tls = authority.client(authority.secret(HOST, uri=name)) if name else trusting
+        async with Phone.at(f"{CLIENTS}.1", protocol="tls", tls=tls) as phone:
+            made = await phone.call(target, from_uri=own)
+            if made.status == 200:
+                assert await made.bye() == 200
+            return made.status
+
+    assert await status(f"sip:alice@{REALM}") == 407
+    pool.set(certified=1)
+    assert await status(f"sip:alice@{REALM}") == 200
+    assert await status(f"sip:alice@{REALM}", f"sip:bob@{REALM}") == 403
+    for name in ("", "sip:alice@elsewhere.test", f"sip:trunk-1@{REALM}", "https://alice.test"):
+        assert await status(name) == 407, name
+    assert [theirs.invite.all("P-Asserted-Identity") for theirs in pbx.incoming] == [[f"<sip:alice@{REALM}>"]]
     await idle(*pool.proxies)
 
 

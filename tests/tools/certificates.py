@@ -32,12 +32,13 @@ class Authority:
         self._certificate = self._builder(self._name, self._key).add_extension(constraints, critical=True)
         self.pem = self._certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    def secret(self, host: str = HOST, *ips: str) -> Secret:
-        """A new certificate with its key, and the authority's own; it is for these addresses as well."""
+    def secret(self, host: str = HOST, *ips: str, uri: str = "") -> Secret:
+        """A new certificate with its key, and the authority's own; it is for these addresses, or that URI, as well."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        addresses = [x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips]
-        names = x509.SubjectAlternativeName([x509.DNSName(host), *addresses])
+        others: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips]
+        others += [x509.UniformResourceIdentifier(uri)] if uri else []
+        names = x509.SubjectAlternativeName([x509.DNSName(host), *others])
         certificate = self._builder(name, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         return {
             "tls.crt": certificate.public_bytes(Encoding.PEM),

@@ -172,6 +172,7 @@ class Pool:
             origins=0,
             realm="",
             delegated=0,
+            certified=0,
             rate=0,
             agents="",
             registrar=0,

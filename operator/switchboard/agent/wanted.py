@@ -120,6 +120,7 @@ def _authentication(wanted: Authentication | None, users: Users | None) -> Itera
     yield ("ctl", "digests"), ",".join(asks.algorithms) if asks else ""
     yield ("ctl", "realm"), asks.realm if asks else ""
     yield ("ctl", "delegated"), int(delegated)
+    yield ("ctl", "certified"), int(asks is not None and asks.certificates)
 
 
 def _previous(wanted: Wanted, now: float) -> str:

@@ -182,6 +182,12 @@ def _overlapping_gateways(gateways: Iterable[Gateway]) -> Iterator[tuple[str, st
 def _known(spec: PoolSpec) -> Iterator[tuple[str, str]]:
     """How gateways are known: by something at all, and by certificates or passwords only where these are asked for."""
     asked = any(one.transport == "TLS" and one.client_certificates != "none" for one in spec.listen)
+    auth = spec.authentication
+    if auth is not None and auth.certificates and not any(one.client_certificates != "none" for one in spec.listen):
+        yield (
+            "NoClientCertificates",
+            "spec.clients.auth.certificates is true, and no listener asks for certificates: set its clientCertificates",
+        )
     names = Counter(f"certificate name {name!r}" for gateway in spec.gateways for name in gateway.certificate_names)
     names.update(f"username {gateway.username!r}" for gateway in spec.gateways if gateway.username)
     for gateway in spec.gateways:

@@ -115,6 +115,7 @@ def _authentication(auth: Fields) -> Authentication | None:
         secret_name=secret_name,
         realm=auth.read("realm", q.domain, "", required=not delegated),
         algorithms=auth.choices("algorithms", DigestAlgorithm) or Authentication().algorithms,
+        certificates=auth.read("certificates", q.flag, fallback=False),
     )
 
 

@@ -213,6 +213,7 @@ class Authentication(msgspec.Struct, frozen=True, kw_only=True):
     secret_name: str = ""
     realm: str = ""  # the domain of the users' addresses
     algorithms: tuple[DigestAlgorithm, ...] = ("SHA-256", "MD5")  # offered in this order
+    certificates: bool = False  # one that names the user is as good as its password
 
     @property
     def delegated(self) -> bool:

@@ -131,6 +131,7 @@ def test_settings_in_kamailio() -> None:
         ("ctl", "origins"): 1,
         ("origin", "https://phone.example.com"): 1,
         ("ctl", "delegated"): 0,
+        ("ctl", "certified"): 0,
         ("ctl", "places"): 400,
         ("alias", "edge.voice.svc"): 1,
         ("alias", "192.0.2.100"): 1,
@@ -156,6 +157,8 @@ def test_users_in_kamailio() -> None:
         (("ctl", "delegated"), 0),
     ]
     assert configuration(settings, PEERS, None) == configuration(SETTINGS, PEERS)
+    certified = msgspec.structs.replace(settings, authentication=msgspec.structs.replace(wanted, certificates=True))
+    assert configuration(certified, PEERS, {})["ctl", "certified"] == 1
     assert configuration(SETTINGS, PEERS, None, {"pstn-1": "trunk:x"})[("own", "pstn-1")] == "trunk:x"
 
 

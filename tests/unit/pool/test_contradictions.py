@@ -13,7 +13,10 @@ from tests.unit.pool.build import OUTSIDE, TLS, UDP, a_spec, resource
 CERTIFIED = {"name": "a", "kind": "pstn", "certificateNames": ["sbc.carrier.test"]}
 ASKING = {"transport": "TLS", "port": 5061, "secretName": "edge-tls", "clientCertificates": "optional"}
 TRUNK = {"name": "a", "kind": "pstn", "username": "trunk-1"}
-ASKED = {"networks": ["198.51.100.0/24"], "auth": {"secretName": "edge-users", "realm": "voice.example.com"}}
+ASKED: dict[str, Any] = {
+    "networks": ["198.51.100.0/24"],
+    "auth": {"secretName": "edge-users", "realm": "voice.example.com"},
+}
 DELEGATED = {"networks": ["198.51.100.0/24"], "auth": {"delegated": True}}
 OVER_TLS = {"name": "a", "targets": ["sip:a;transport=tls"]}
 
@@ -124,6 +127,11 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"gateways": [{"name": "a", "kind": "pstn"}]}, "MissingField", "'a' has no networks, certificateNames or us"),
     ({"gateways": [TRUNK]}, "NoPasswords", "'a' has a username, and spec.clients.auth has no Secret"),
     ({"gateways": [TRUNK], "clients": DELEGATED}, "NoPasswords", "'a' has a username, and spec.clients.auth has no"),
+    (
+        {"clients": ASKED | {"auth": ASKED["auth"] | {"certificates": True}}},
+        "NoClientCertificates",
+        "spec.clients.auth.certificates is true, and no listener asks",
+    ),
     ({"registrar": {"enabled": True}, "clients": DELEGATED}, "NoUpstreamRegistrar", "disable the pool's own"),
     (
         {"gateways": [TRUNK, TRUNK | {"name": "b"}], "clients": ASKED},

@@ -31,12 +31,13 @@ async def test_target_over_tcp(pool: Pool, protocol: Protocol) -> None:
     await idle(*pool.proxies)
 
 
+@pytest.mark.parametrize("host", [SERVICE, "a-name-of-yours.test"])
 @pytest.mark.parametrize("mode", ["forward", "redirect"])
-async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str) -> None:
-    """A client that is told to use the pool as its outbound proxy puts it into a Route header: that works as well."""
+async def test_outbound_proxy(pool: Pool, alice: Phone, pbx: Phone, mode: str, host: str) -> None:
+    """A client whose outbound proxy is the pool puts it into a Route header, by whatever name: that goes no further."""
     pool.set(mode=mode)
     pool.table(0, 5)
-    route = [("Route", f"<sip:{SERVICE};lr>")]
+    route = [("Route", f"<sip:{host};lr>")]
     call = await alice.call(f"sip:echo@{ALIAS}", to=(pool.primary.ip, 5060), headers=route, follow=0)
     assert call.status == (200 if mode == "forward" else 302)
     if mode == "forward":

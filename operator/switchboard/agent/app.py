@@ -65,11 +65,7 @@ class Agent:
         self._certificates = ListenerCertificates(environment.listen, environment.secrets, self._kamailio)
         self._links = LinkServer(environment.pool, environment.namespace, self)
         self._reporter = Reporter(
-            self._kamailio,
-            self._applier,
-            self._sampler,
-            lambda: self._keyring.fingerprint,
-            self._links.publish,
+            self._kamailio, self._applier, self._sampler, lambda: self._keyring.fingerprint, self._links.publish
         )
         self._said = ""  # of Kamailio's absence, so that it is said once
         self._operator_left: float | None = None  # None: none has come yet, and nothing says how to run without one

@@ -112,26 +112,25 @@ def judge_users(
 def judge_credentials(name: str, secret: Object | None) -> Problem | None:
     """What is wrong with the Secret of our password at a gateway, None if nothing."""
     where = f"Secret {name} in credentials of spec.gateways"
-    if secret is None:
-        return Problem("CredentialsMissing", f"{where} does not exist: create it; proxies wait for it.")
-    try:
-        read_credentials(_files(secret))
-    except ValueError as error:
-        message = f"{where} cannot be used: {error}; proxies go on with the one before."
-        return Problem("CredentialsInvalid", message)
-    return None
+    return _judge(where, secret, read_credentials, missing="CredentialsMissing", invalid="CredentialsInvalid")
 
 
 def judge_database(name: str, secret: Object | None) -> Problem | None:
     """What is wrong with the Secret of the database, None if nothing."""
     where = f"Secret {name} in spec.registrar.database"
+    return _judge(where, secret, read_database, missing="DatabaseMissing", invalid="DatabaseInvalid")
+
+
+def _judge(
+    where: str, secret: Object | None, read: Callable[[Mapping[str, bytes]], object], *, missing: str, invalid: str
+) -> Problem | None:
+    """Whether it is there, and `read` takes its entries (ValueError: what is wrong)."""
     if secret is None:
-        return Problem("DatabaseMissing", f"{where} does not exist: create it; proxies wait for it.")
+        return Problem(missing, f"{where} does not exist: create it; proxies wait for it.")
     try:
-        read_database(_files(secret))
+        read(_files(secret))
     except ValueError as error:
-        message = f"{where} cannot be used: {error}; proxies go on with the one before."
-        return Problem("DatabaseInvalid", message)
+        return Problem(invalid, f"{where} cannot be used: {error}; proxies go on with the one before.")
     return None
 
 

@@ -6,12 +6,11 @@
 
 local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
 local get, inc = sht.sht_get, sht.sht_inc
-local registrar, headers = require("registrar"), require("tokens").headers
+local digest, registrar, headers = require("digest"), require("registrar"), require("tokens").headers
 
 local OVER_SECONDS = 60       -- as long as a copy may be on its way
 local LONGEST_SECONDS = 86400
 local DEFAULT_SECONDS = 3600  -- RFC 3261's, where neither client nor registrar says how long
-local MOST_WRONG = 20         -- as with passwords of our own (digest.lua)
 
 -- Where the request comes from. A packet's address is easily forged, so its port counts as well; a connection's is not, and who
 -- connects anew, or to another proxy, has another port.
@@ -107,7 +106,7 @@ function vp_source_registers()
   local all = string.match(pvget("$hdr(Contact)") or "", "^%s*%*%s*$") and "*" or table.concat(asked, "\n")
   local nonce = nonce_in("Authorization")
   local proven = nonce and get("asked", pvget("$si") .. " " .. nonce)
-  KSR.pv.seti("$var(limited)", (get("fail", pvget("$si")) or 0) >= MOST_WRONG and 1 or 0)
+  KSR.pv.seti("$var(limited)", digest.limited(pvget("$si")) and 1 or 0)
   pvset("$avp(registering)", registered_address() .. "\r" .. source() .. "\r" .. pvget("$si") .. "\r"
     .. (proven and "1" or "") .. "\r" .. (pvget("$hdr(Expires)") or "") .. "\r" .. all)
   return 1

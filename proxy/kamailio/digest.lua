@@ -11,6 +11,11 @@ local CLOCKS_DIFFER_SECONDS = 30
 -- Wrong passwords that one source may try in a minute (fail=> forgets after that), whatever the users.
 local MOST_WRONG = 20
 
+local M = {}
+
+-- Whether a source has tried too many.
+function M.limited(source) return (get("fail", source) or 0) >= MOST_WRONG end
+
 local hashes = {
   ["MD5"] = function(text) pvset("$var(hashed)", text) return pvget("$(var(hashed){s.md5})") end,
   ["SHA-256"] = function(text) pvset("$var(hashed)", text) return pvget("$(var(hashed){s.sha256})") end,
@@ -79,7 +84,7 @@ function vp_digest(header, realm)
   local given, at = find(header, realm)
   local age = given and age_of(given.nonce)
   local verdict = ""
-  if age and (get("fail", source) or 0) >= MOST_WRONG then
+  if age and M.limited(source) then
     verdict = "limited"
   elseif age == "stale" then
     verdict = "stale"
@@ -141,3 +146,5 @@ function vp_claims(method)
   pvset("$var(identity)", domain and user or user .. "@" .. pvget("$var(realm)"))
   return 1
 end
+
+return M

@@ -21,6 +21,7 @@ from tests.tools.wait import until
 
 PACKETS = 40
 MEDIA_TIMEOUT_SECONDS = 3
+MANY = 40
 
 
 @dataclass(frozen=True)
@@ -188,3 +189,15 @@ async def test_media_timeout(impatient: Proxy, alice: Phone, pbx: Phone) -> None
     await pbx.expect("BYE")
     assert impatient.count("admitted") == 1
     assert (await the_record(impatient, call.call_id))["ended"] == "media time-out"
+
+
+async def test_media_timeout_of_many_calls(impatient: Proxy, alice: Phone, pbx: Phone) -> None:
+    """Each end of each call is told, also where the first end's answer arrives before the second end has been told."""
+    pool = Pool([impatient])
+    await pool.reset()
+    calls = await asyncio.gather(*(alice.call(pool.uri) for _ in range(MANY)))
+    assert {call.status for call in calls} == {200}
+    await idle(impatient)
+    call_ids = {call.call_id for call in calls}
+    for end in (alice, pbx):
+        await until(lambda end=end: call_ids == {bye.message.call_id for bye in end.requests("BYE")}, "all are told")

@@ -60,8 +60,8 @@ endef
 bench: tools image  ## the goals, measured
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m tests.bench
 
-fuzz: .venv/ready packages image  ## a million mutated SIP messages to a real proxy; about five minutes
-	@$(PYTHON) -m tests.fuzz --messages $(or $(MESSAGES),1000000) --seed $(or $(SEED),1)
+fuzz: .venv/ready packages image  ## a million mutated SIP messages to real proxies; about ten minutes
+	@for users in "" --users; do $(PYTHON) -m tests.fuzz --messages $(or $(MESSAGES),500000) --seed $(or $(SEED),1) $$users; done
 
 up: tools image  ## leave the demo's cluster running
 	@$(CLUSTER) up $(IMAGES)

@@ -1,6 +1,6 @@
 """Mutated SIP messages against a real proxy.
 
-    python3 -m tests.fuzz --messages 1000000 --seed 1
+    python3 -m tests.fuzz --messages 1000000 --seed 1 --users
 
 Runs in a network namespace of its own: what a damaged address leads to is not reached. Prints one line of JSON, and
 ends with 1 if the proxy crashed, hangs, or has not let go of what it took.
@@ -17,9 +17,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fuzz.run import Outcome, run
+from tests.fuzz.run import Kind, Outcome, run, with_users
 from tests.fuzz.traffic import StuckError
 from tests.tools.addresses import PROXIES
+from tests.tools.certificates import HOST, Authority
+from tests.tools.listeners import LISTEN, SECRET
 from tests.tools.proxies import fleet
 
 INSIDE = "SWITCHBOARD_FUZZ_INSIDE"
@@ -51,14 +53,30 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_000_000, help="how many, besides the first 2000")
     parser.add_argument("--seed", type=int, default=1, help="another one gives other messages")
     parser.add_argument("--answer-every", type=int, default=20, help="so many calls apart; 0: all are refused")
+    parser.add_argument("--users", action="store_true", help="the pool has passwords, a registrar, TLS and WebSockets")
     arguments = parser.parse_args()
     if INSIDE not in os.environ:
         inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         again = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
         return subprocess.run([*inside, *again], env={**os.environ, INSIDE: "1"}, check=False).returncode
-    with fleet(1, PROXIES) as (proxy,):
+    if arguments.users:
+        authority = Authority()
+        kind = with_users(authority.client())
+        started = fleet(1, PROXIES, secrets={SECRET: authority.secret(HOST, f"{PROXIES}.1")}, LISTEN=LISTEN)
+    else:
+        kind, started = Kind(), fleet(1, PROXIES)
+    with started as (proxy,):
         try:
-            outcome = asyncio.run(run(proxy, arguments.seed, arguments.messages, arguments.answer_every, SUSPECTS))
+            outcome = asyncio.run(
+                run(
+                    proxy,
+                    kind,
+                    seed=arguments.seed,
+                    count=arguments.messages,
+                    answer_every=arguments.answer_every,
+                    suspects=SUSPECTS,
+                )
+            )
         except StuckError as error:
             sys.stderr.write(f"{error}\n")
             return 1

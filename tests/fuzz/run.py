@@ -5,29 +5,49 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import ssl
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from e2e.embedded.errors import DeadlineError
+from tests.fuzz import users
 from tests.fuzz.mutations import mutate
-from tests.fuzz.seeds import SEEDS, Sender, Site
+from tests.fuzz.seeds import SEEDS, Make, Sender, Site
 from tests.fuzz.traffic import StuckError, Traffic
 from tests.tools.addresses import CLIENTS, PEER, PSTN, STRANGERS, TARGETS
 from tests.tools.pool import MEMORIES, TABLES_OF_COUNTS, Pool
 from tests.tools.proxies import NG_PORT, Proxy, descendants
+from tests.tools.transport import Protocol
 from tests.tools.wait import until
 
 BATCH = 32  # fits into a socket's buffer, so that nothing is lost unseen
-STREAMED = 0.05  # of the batches go over TCP
-STREAM_MESSAGES = 4  # over one connection
 WARM_UP = 2000  # messages after which every worker has allocated what it keeps
 KEPT = 4 * BATCH  # messages, to tell which one it was
 PLACES = 100_000
+CONFIRMED = (3, 4)  # states of a dialog that was answered: without its ACK yet, and with it
 QUIET_SECONDS = 150.0  # the longest that anything is kept of a call nobody ends: its ACK is waited for, a minute
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of a pool: what is sent to it, and how much of that over connections. `trusting`: for those by TLS."""
+
+    seeds: tuple[tuple[Sender, Make], ...] = SEEDS
+    streamed: float = 0.05
+    protocols: tuple[Protocol, ...] = ("tcp",)
+    trusting: ssl.SSLContext | None = None
+
+    @property
+    def has_users(self) -> bool:
+        return self.trusting is not None
+
+
+def with_users(trusting: ssl.SSLContext) -> Kind:
+    return Kind((*SEEDS, *users.SEEDS), 0.3, ("tcp", "tls", "ws", "wss"), trusting)
 
 
 @dataclass(frozen=True)
@@ -49,21 +69,23 @@ class Outcome:
     unasked_bytes: int  # that strangers were sent over UDP
 
 
-def messages(site: Site, seed: int, numbers: range) -> Iterator[tuple[Sender, bytes]]:
+def messages(kind: Kind, site: Site, seed: int, numbers: range) -> Iterator[tuple[Sender, bytes]]:
     """Each message follows from the seed and its number alone."""
     for number in numbers:
         random = Random(f"{seed}.{number}")  # noqa: S311  # to be repeated, not to be secret
-        sender, make = random.choice(SEEDS)
+        sender, make = random.choice(kind.seeds)
         # A stranger has nothing that we signed for somebody else.
-        lenders = [make for lender, make in SEEDS if sender != "stranger" or lender == sender]
+        lenders = [make for lender, make in kind.seeds if sender != "stranger" or lender == sender]
         others = [make(site, number).encode() for make in random.sample(lenders, 2)]
         yield sender, mutate(random, make(site, number).encode(), others)
 
 
-async def run(proxy: Proxy, seed: int, count: int, answer_every: int, suspects: Path) -> Outcome:
+async def run(proxy: Proxy, kind: Kind, *, seed: int, count: int, answer_every: int, suspects: Path) -> Outcome:
     """Raises StuckError, and leaves the last messages in `suspects`, when the proxy died or hangs."""
     pool = Pool([proxy])
     await pool.reset()
+    if kind.has_users:
+        users.give_users(pool)
     proxy.admit(PLACES)
     peer = pool.peer(PEER, 0)
     proxy.table([*pool.rows(PLACES), peer])
@@ -78,14 +100,23 @@ async def run(proxy: Proxy, seed: int, count: int, answer_every: int, suspects: 
         stranger=f"{STRANGERS}.1",
     )
     last: deque[tuple[Sender, bytes]] = deque(maxlen=KEPT)
-    with Traffic(site, answer_every) as traffic:
+    with Traffic(site, answer_every, kind.trusting) as traffic:
+
+        def send(numbers: range) -> None:
+            for start in range(numbers.start, numbers.stop, BATCH):
+                batch = list(messages(kind, site, seed, range(start, min(start + BATCH, numbers.stop))))
+                last.extend(batch)
+                _send(traffic, kind, Random(f"{seed}.{start}.way"), batch)  # noqa: S311  # as above
+                if kind.has_users:
+                    proxy.control("htable.flush", "fail")  # who is not asked for its password gets no further
+
         try:
-            _send(traffic, site, seed, range(WARM_UP), last)
-            before = await _quiet(proxy, traffic)
+            send(range(WARM_UP))
+            before = await _quiet(pool, traffic)
             started = time.monotonic()
-            _send(traffic, site, seed, range(WARM_UP, WARM_UP + count), last)
+            send(range(WARM_UP, WARM_UP + count))
             seconds = time.monotonic() - started
-            after = await _quiet(proxy, traffic)
+            after = await _quiet(pool, traffic)
         except (StuckError, OSError) as error:
             _keep(last, suspects)
             raise StuckError(
@@ -94,36 +125,39 @@ async def run(proxy: Proxy, seed: int, count: int, answer_every: int, suspects: 
         return Outcome(count, seconds, before, after, traffic.unasked_bytes)
 
 
-def _send(traffic: Traffic, site: Site, seed: int, numbers: range, last: deque[tuple[Sender, bytes]]) -> None:
-    for start in range(numbers.start, numbers.stop, BATCH):
-        batch = list(messages(site, seed, range(start, min(start + BATCH, numbers.stop))))
-        last.extend(batch)
-        if Random(f"{seed}.{start}.tcp").random() < STREAMED:  # noqa: S311  # as above
-            for at in range(0, len(batch), STREAM_MESSAGES):
-                traffic.stream(batch[at][0], (data for _, data in batch[at : at + STREAM_MESSAGES]))
-        else:
-            for sender, data in batch:
-                traffic.send(sender, data)
-        traffic.keep_pace()
-        traffic.hang_up()
+def _send(traffic: Traffic, kind: Kind, random: Random, batch: Sequence[tuple[Sender, bytes]]) -> None:
+    if random.random() < kind.streamed:
+        protocol = random.choice(kind.protocols)
+        for sender in sorted({sender for sender, _ in batch}):
+            traffic.stream(random, protocol, sender, [data for whose, data in batch if whose == sender])
+    else:
+        for sender, data in batch:
+            traffic.send(sender, data)
+    traffic.keep_pace()
+    traffic.hang_up()
 
 
-async def _quiet(proxy: Proxy, traffic: Traffic) -> Level:
+async def _quiet(pool: Pool, traffic: Traffic) -> Level:
     """When nothing is under way any more, and what is kept for a while has been let go."""
+    proxy = pool.primary
 
     def left() -> dict[str, int]:
         traffic.keep_pace()
+        _end_calls(proxy)
         return {
             "transactions": int(proxy.control("tm.stats")["current"]),
             "dialogs": int(proxy.control("dlg.stats_active")["all"]),
             "places": proxy.calls,
             "media sessions": media_sessions(proxy),
+            "connections": int(proxy.control("core.tcp_info")["opened_connections"]),
+            "WebSockets": _websockets(proxy),
         }
 
     try:
         await until(lambda: not any(left().values()), "nothing is under way any more", QUIET_SECONDS)
     except DeadlineError as error:
         raise StuckError(f"left behind: {left()}") from error
+    users.forget_users(pool)
     for table in (*TABLES_OF_COUNTS, *MEMORIES, "silent"):
         proxy.control("htable.flush", table)
     processes = proxy.control("pkg.stats")
@@ -133,6 +167,19 @@ async def _quiet(proxy: Proxy, traffic: Traffic) -> Level:
         private_bytes=max(int(process["used"]) for process in processes),
         resident_bytes=_resident(proxy),
     )
+
+
+def _websockets(proxy: Proxy) -> int:
+    """That it believes to be open: where it has none, the statistic is not there."""
+    counts = dict(line.split(" = ") for line in proxy.control("stats.get_statistics", "websocket:"))
+    return int(counts.get("websocket:ws_current_connections", 0))
+
+
+def _end_calls(proxy: Proxy) -> None:
+    """Those that were answered, and that nobody else ends: whoever is called may not know the damaged call."""
+    for call in proxy.control("dlg.briefing", "s"):
+        if int(call["state"]) in CONFIRMED:
+            proxy.control("dlg.end_dlg", int(call["h_entry"]), int(call["h_id"]))
 
 
 def media_sessions(proxy: Proxy) -> int:

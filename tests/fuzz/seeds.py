@@ -48,16 +48,27 @@ class Site:
         return str(getattr(self, sender))
 
 
-def _mac(text: str) -> str:
+def mac(text: str) -> str:
     return hashlib.sha256((KEY + text).encode()).hexdigest()[:32]
 
 
 def _route(site: Site, call_id: str) -> str:
     """Our own entry in a route set."""
-    return f"<sip:{site.proxy};lr=on;vp={_mac(f'route|{call_id}')[:16]}>"
+    return f"<sip:{site.proxy};lr=on;vp={mac(f'route|{call_id}')[:16]}>"
 
 
-def _message(site: Site, sender: Sender, method: str, n: int, *more: str, uri: str = "", body: str = "") -> str:
+def message(
+    site: Site,
+    sender: Sender,
+    method: str,
+    n: int,
+    *more: str,
+    uri: str = "",
+    body: str = "",
+    whose: str = "sip:alice@example.test",
+    to: str = "",
+    contact: str = "",
+) -> str:
     """A request, with a Via, a Call-ID and tags of its own."""
     ip = site.address(sender)
     to_tag = ";tag=called" if "IN-DIALOG" in more else ""
@@ -65,11 +76,11 @@ def _message(site: Site, sender: Sender, method: str, n: int, *more: str, uri: s
         f"{method} {uri or f'sip:echo@{site.proxy}:{PORT}'} SIP/2.0",
         f"Via: SIP/2.0/UDP {ip}:{PORT};rport;branch=z9hG4bK{n:x}.{method.lower()}",
         "Max-Forwards: 70",
-        f'From: "Alice" <sip:alice@example.test>;tag=a{n}',
-        f"To: <sip:echo@{site.proxy}>{to_tag}",
+        f'From: "Alice" <{whose}>;tag=a{n}',
+        f"To: <{to or f'sip:echo@{site.proxy}'}>{to_tag}",
         f"Call-ID: {n}@{ip}",
         f"CSeq: 1 {method}",
-        f"Contact: <sip:alice@{ip}:{PORT}>",
+        f"Contact: {contact or f'<sip:alice@{ip}:{PORT}>'}",
         "User-Agent: Phone/1.0",
         "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, REFER, NOTIFY",
         "Supported: replaces, timer, path, 100rel",
@@ -80,25 +91,25 @@ def _message(site: Site, sender: Sender, method: str, n: int, *more: str, uri: s
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body])
 
 
-def _assigned(site: Site, n: int, sender: Sender, kind: str) -> list[str]:
+def assigned(site: Site, n: int, sender: Sender, kind: str) -> list[str]:
     """Headers of a request that another proxy sends on, with a token that is believed."""
     unsigned = f"{site.peer_id}.{TICK}.{kind}1x{n}"
     target = "primary" if kind == "p" else site.proxy_id
     client = f"ip={site.client};port={PORT};proto=udp"
-    mac = _mac("|".join([unsigned, target, site.peer_id, client, f"{n}@{site.address(sender)}"]))
-    return [f"X-VP-Token: {unsigned}.{mac}", f"X-VP-Visited: {site.peer_id}", f"X-VP-Client: {client}"]
+    signed = mac("|".join([unsigned, target, site.peer_id, client, f"{n}@{site.address(sender)}"]))
+    return [f"X-VP-Token: {unsigned}.{signed}", f"X-VP-Visited: {site.peer_id}", f"X-VP-Client: {client}"]
 
 
 def _redirected(site: Site, n: int) -> str:
     """The Contact of a 302 that a client follows."""
     unsigned = f"{site.peer_id}.{TICK}.c2x{n}"
-    mac = _mac("|".join([unsigned, site.proxy_id, site.peer_id, f"ip={site.client}", "voice.example.test"]))
-    return f"sip:echo@{site.proxy}:{PORT};user=phone;vpd=voice.example.test;vpv={site.peer_id};vpt={unsigned}.{mac}"
+    signed = mac("|".join([unsigned, site.proxy_id, site.peer_id, f"ip={site.client}", "voice.example.test"]))
+    return f"sip:echo@{site.proxy}:{PORT};user=phone;vpd=voice.example.test;vpv={site.peer_id};vpt={unsigned}.{signed}"
 
 
 def _known(site: Site, n: int) -> str:
     word = f"z9hG4bK{n:x} no"
-    return f"X-VP-Known: {word} {_mac(f'known|{word}')}"
+    return f"X-VP-Known: {word} {mac(f'known|{word}')}"
 
 
 def _response(site: Site, n: int) -> str:
@@ -128,7 +139,7 @@ def _within(sender: Sender, method: str, *more: str, body: str = "") -> Make:
     def make(site: Site, n: int) -> str:
         route = f"Route: {_route(site, f'{n}@{site.address(sender)}')}"
         other = site.client if sender == "target" else site.target
-        return _message(
+        return message(
             site,
             sender,
             method,
@@ -144,21 +155,21 @@ def _within(sender: Sender, method: str, *more: str, body: str = "") -> Make:
 
 
 SEEDS: tuple[tuple[Sender, Make], ...] = (
-    ("client", lambda s, n: _message(s, "client", "INVITE", n, body=OFFER.format(ip=s.client))),
-    ("client", lambda s, n: _message(s, "client", "INVITE", n, body=ENCRYPTED.format(ip=s.client))),
-    ("client", lambda s, n: _message(s, "client", "INVITE", n, uri=_redirected(s, n), body=OFFER.format(ip=s.client))),
-    ("client", lambda s, n: _message(s, "client", "INVITE", n, "P-Asserted-Identity: <sip:root@evil.test>")),
+    ("client", lambda s, n: message(s, "client", "INVITE", n, body=OFFER.format(ip=s.client))),
+    ("client", lambda s, n: message(s, "client", "INVITE", n, body=ENCRYPTED.format(ip=s.client))),
+    ("client", lambda s, n: message(s, "client", "INVITE", n, uri=_redirected(s, n), body=OFFER.format(ip=s.client))),
+    ("client", lambda s, n: message(s, "client", "INVITE", n, "P-Asserted-Identity: <sip:root@evil.test>")),
     (
         "client",
-        lambda s, n: _message(
+        lambda s, n: message(
             s, "client", "REGISTER", n, "Expires: 60", 'Authorization: Digest username="a", uri="sip:b"'
         ),
     ),
-    ("client", lambda s, n: _message(s, "client", "CANCEL", n)),
-    ("client", lambda s, n: _message(s, "client", "ACK", n)),
-    ("client", lambda s, n: _message(s, "client", "OPTIONS", n)),
-    ("client", lambda s, n: _message(s, "client", "SUBSCRIBE", n, "Event: presence", "Accept: application/pidf+xml")),
-    ("client", lambda s, n: _message(s, "client", "MESSAGE", n, f"Route: <sip:{s.proxy};lr>")),
+    ("client", lambda s, n: message(s, "client", "CANCEL", n)),
+    ("client", lambda s, n: message(s, "client", "ACK", n)),
+    ("client", lambda s, n: message(s, "client", "OPTIONS", n)),
+    ("client", lambda s, n: message(s, "client", "SUBSCRIBE", n, "Event: presence", "Accept: application/pidf+xml")),
+    ("client", lambda s, n: message(s, "client", "MESSAGE", n, f"Route: <sip:{s.proxy};lr>")),
     ("client", _within("client", "INVITE", body=OFFER)),
     ("client", _within("client", "BYE")),
     ("client", _within("client", "ACK")),
@@ -168,25 +179,25 @@ SEEDS: tuple[tuple[Sender, Make], ...] = (
     ("target", _response),
     (
         "target",
-        lambda s, n: _message(
+        lambda s, n: message(
             s,
             "target",
             "INVITE",
             n,
-            f"Route: <sip:{_mac('route|path')[:16]}@{s.proxy};lr;received=sip:{s.client}:5060>",
+            f"Route: <sip:{mac('route|path')[:16]}@{s.proxy};lr;received=sip:{s.client}:5060>",
         ),
     ),
-    ("gateway", lambda s, n: _message(s, "gateway", "INVITE", n, body=OFFER.format(ip=s.gateway))),
-    ("gateway", lambda s, n: _message(s, "gateway", "OPTIONS", n)),
+    ("gateway", lambda s, n: message(s, "gateway", "INVITE", n, body=OFFER.format(ip=s.gateway))),
+    ("gateway", lambda s, n: message(s, "gateway", "OPTIONS", n)),
     (
         "peer",
-        lambda s, n: _message(s, "peer", "INVITE", n, *_assigned(s, n, "peer", "c"), body=OFFER.format(ip=s.client)),
+        lambda s, n: message(s, "peer", "INVITE", n, *assigned(s, n, "peer", "c"), body=OFFER.format(ip=s.client)),
     ),
-    ("peer", lambda s, n: _message(s, "peer", "INVITE", n, *_assigned(s, n, "peer", "p"))),
-    ("peer", lambda s, n: _message(s, "peer", "REGISTER", n, *_assigned(s, n, "peer", "n"))),
-    ("peer", lambda s, n: _message(s, "peer", "INFO", n, _known(s, n))),
-    ("peer", lambda s, n: _message(s, "peer", "INVITE", n, body=OFFER.format(ip=s.client))),
-    ("stranger", lambda s, n: _message(s, "stranger", "INVITE", n, body=OFFER.format(ip=s.stranger))),
-    ("stranger", lambda s, n: _message(s, "stranger", "OPTIONS", n, f"Route: <sip:{s.proxy};lr;vp=0123456789abcdef>")),
+    ("peer", lambda s, n: message(s, "peer", "INVITE", n, *assigned(s, n, "peer", "p"))),
+    ("peer", lambda s, n: message(s, "peer", "REGISTER", n, *assigned(s, n, "peer", "n"))),
+    ("peer", lambda s, n: message(s, "peer", "INFO", n, _known(s, n))),
+    ("peer", lambda s, n: message(s, "peer", "INVITE", n, body=OFFER.format(ip=s.client))),
+    ("stranger", lambda s, n: message(s, "stranger", "INVITE", n, body=OFFER.format(ip=s.stranger))),
+    ("stranger", lambda s, n: message(s, "stranger", "OPTIONS", n, f"Route: <sip:{s.proxy};lr;vp=0123456789abcdef>")),
     ("stranger", _response),
 )

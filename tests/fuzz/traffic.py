@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Iterable
+from random import Random
 from typing import Self
 
+from tests.fuzz import frames
+from tests.fuzz.mutations import mutate
 from tests.fuzz.seeds import PORT, Sender, Site
 from tests.tools import message as sip
+from tests.tools.listeners import PORTS
 from tests.tools.message import Message
+from tests.tools.transport import Protocol
 
 PATIENCE_SECONDS = 10.0  # for an answer to OPTIONS; a proxy that takes longer is stuck or dead
 REPEAT_SECONDS = 0.5
+HANDSHAKE_SECONDS = 0.3  # for the answer to one that may be damaged
 RECEIVE_BYTES = 65536
 
 
@@ -23,16 +30,18 @@ class StuckError(Exception):
 
 
 class Traffic:
-    """UDP sockets of all senders; TCP connections are made for each batch anew.
+    """UDP sockets of all senders; connections are made for each batch anew.
 
     `answer_every`: so many calls lie between one that is answered and the next; the others are refused. 0: none is.
+    `trusting`: for connections by TLS.
     `unasked_bytes`: what strangers were sent over UDP, where nothing may ever come.
     """
 
-    def __init__(self, site: Site, answer_every: int) -> None:
+    def __init__(self, site: Site, answer_every: int, trusting: ssl.SSLContext | None = None) -> None:
         self.unasked_bytes = 0
+        self._trusting = trusting
         self._answer_every = answer_every
-        self._byes: list[bytes] = []
+        self._byes: list[tuple[Sender, bytes]] = []
         self._proxy = (site.proxy, PORT)
         self._site = site
         self._asked = 0
@@ -57,15 +66,30 @@ class Traffic:
     def send(self, sender: Sender, data: bytes) -> None:
         self._udp[sender].sendto(data, self._proxy)
 
-    def stream(self, sender: Sender, messages: Iterable[bytes]) -> None:
+    def stream(self, random: Random, protocol: Protocol, sender: Sender, messages: Iterable[bytes]) -> None:
         """Over a connection of its own, one after the other; a proxy may close it when it has had enough."""
         link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._connections.append(link)
         link.settimeout(PATIENCE_SECONDS)
         link.bind((self._site.address(sender), 0))
-        with contextlib.suppress(ConnectionError):
-            link.connect(self._proxy)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            link.connect((self._site.proxy, PORTS[protocol]))
+            if protocol in ("tls", "wss") and random.random() >= frames.DAMAGED:  # otherwise what comes is no TLS
+                assert self._trusting is not None
+                link = self._trusting.wrap_socket(link, server_hostname=self._site.proxy)
+            if protocol in ("ws", "wss"):
+                self._shake_hands(random, protocol, link)
+                messages = (frames.frames(random, message) for message in messages)
             link.sendall(b"".join(messages))
+        self._connections.append(link)
+
+    def _shake_hands(self, random: Random, protocol: Protocol, link: socket.socket) -> None:
+        ask = frames.handshake(self._site.proxy, PORTS[protocol])
+        damaged = random.random() < frames.DAMAGED
+        link.sendall(mutate(random, ask, [ask]) if damaged else ask)
+        link.settimeout(HANDSHAKE_SECONDS if damaged else PATIENCE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            link.recv(RECEIVE_BYTES)
+        link.settimeout(PATIENCE_SECONDS)
 
     def hang_up(self) -> None:
         for link in self._connections:
@@ -74,8 +98,8 @@ class Traffic:
 
     def keep_pace(self) -> None:
         """Returns once the proxy has answered OPTIONS, sent after all else; calls are answered meanwhile."""
-        for bye in self._byes:
-            self.send("target", bye)
+        for sender, bye in self._byes:
+            self.send(sender, bye)
         self._byes.clear()
         self._asked += 1
         call_id = f"pace-{self._asked}"
@@ -102,31 +126,31 @@ class Traffic:
                 for data in _received(self._udp[key.data]):
                     if key.data == "stranger":
                         self.unasked_bytes += len(data)
-                    elif key.data == "target":
-                        with contextlib.suppress(IndexError, ValueError):  # too damaged to be answered
-                            self._called(data)
                     elif data.startswith(b"SIP/2.0 200") and b"Call-ID: " + call_id + b"\r\n" in data:
                         found = True
+                    else:
+                        with contextlib.suppress(IndexError, ValueError):  # too damaged to be answered
+                            self._called(key.data, data)
         return found
 
-    def _called(self, data: bytes) -> None:
-        """Most calls are refused; some are answered, and soon ended by whoever is called."""
+    def _called(self, sender: Sender, data: bytes) -> None:
+        """Most calls are refused; some are answered, and soon ended by whoever is called. A peer takes none."""
         request = Message.parse(data.lstrip())
-        if request.is_response or request.method == "ACK":
+        if request.is_response or request.method == "ACK" or (sender == "peer" and request.method == "INVITE"):
             return
         status = 200
         if request.method == "INVITE":
             self._calls += 1
             status = 200 if self._answer_every and self._calls % self._answer_every == 0 else 486
-        contact = [("Contact", f"<sip:pbx@{self._site.target}:{PORT}>")]
+        contact = [("Contact", f"<sip:called@{self._site.address(sender)}:{PORT}>")]
         answer = sip.response(request, status, contact, request.body if status == 200 else "", tag="called")
-        self.send("target", answer.encode())
+        self.send(sender, answer.encode())
         if request.method == "INVITE" and status == 200:
-            self._byes.append(self._bye(request).encode())
+            self._byes.append((sender, self._bye(sender, request).encode()))
 
-    def _bye(self, invite: Message) -> Message:
+    def _bye(self, sender: Sender, invite: Message) -> Message:
         headers = [
-            ("Via", f"SIP/2.0/UDP {self._site.target}:{PORT};branch=z9hG4bKbye{self._calls}"),
+            ("Via", f"SIP/2.0/UDP {self._site.address(sender)}:{PORT};branch=z9hG4bKbye{self._calls}"),
             *(("Route", route) for route in invite.all("Record-Route")),
             ("From", f"{invite.header('To')};tag=called"),
             ("To", invite.header("From")),

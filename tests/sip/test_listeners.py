@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.fuzz.run import media_sessions
 from tests.sip.test_register import hop_of
 from tests.tools import answers
 from tests.tools.addresses import ADVERTISED, CLIENTS, TARGETS
@@ -248,6 +249,67 @@ async def test_a_browser_is_called(
         await talk(mine, call.remote_sdp, theirs, plain[0])
         assert await call.bye() == 200
     await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("winner", ["the browser", "the phone"])
+@pytest.mark.parametrize("first", ["the browser", "the phone"])
+async def test_a_browser_and_a_phone_of_one_user(
+    pool: Pool, alice: Phone, trusting: ssl.SSLContext, *, first: str, winner: str
+) -> None:
+    """Both ring, each with an offer that it can take, whichever registered first; whoever answers has media, and
+    offers again within the call.
+    """
+    pool.table(5)
+    pool.set(registrar=1, learned=1)
+    user = f"sip:page@{ALIAS}"
+    async with (
+        Phone.at(f"{CLIENTS}.9", protocol="wss", tls=trusting, user="page") as page,
+        Phone.at(f"{CLIENTS}.8", user="page") as desk,
+        BrowserMedia.at(f"{CLIENTS}.9", pool.primary.run.parent / "browser", rootfs()) as browser,
+        Media.at(f"{CLIENTS}.8") as theirs,
+        Media.at(f"{TARGETS}.1") as mine,
+    ):
+        for phone in (page, desk) if first == "the browser" else (desk, page):
+            where = (pool.primary.ip, PORTS[phone.endpoint.protocol])
+            register = await phone.request("REGISTER", f"sip:{ALIAS}", to=where, to_uri=user)
+            assert (await register.final()).message.status == 200
+        picked_up = asyncio.Event()
+        plain: list[str] = []
+
+        async def in_browser(call: Incoming) -> None:
+            await call.reply(180)
+            await picked_up.wait()
+            plain.append(await browser.take_offer(call.remote_sdp))
+            call.sdp = await browser.answer(theirs.sdp)
+            await call.answer()
+
+        async def at_desk(call: Incoming) -> None:
+            await call.reply(180)
+            await picked_up.wait()
+            plain.append(call.remote_sdp)
+            call.sdp = theirs.sdp
+            await call.answer()
+
+        page.script, desk.script = answers.ring, answers.early_media(asyncio.Event())
+        answering, ringing = (page, desk) if winner == "the browser" else (desk, page)
+        answering.script = in_browser if winner == "the browser" else at_desk
+        call = await alice.dial(user, to=(pool.primary.ip, 5060), body=mine.sdp)
+        await until(lambda: sum(packet.message.status in {180, 183} for packet in alice.log) == 2, "both to ring")
+        picked_up.set()
+        assert await call.result() == 200
+        await ringing.expect("CANCEL")
+        assert_encrypted(page.incoming[0].invite.body)
+        assert_plain(desk.incoming[0].invite.body)
+        assert_plain(call.remote_sdp)
+        await talk(mine, call.remote_sdp, theirs, plain[0])
+        incoming = answering.incoming[0]
+        assert (await call.request("INVITE", body=mine.sdp)).message.status == 200
+        (assert_encrypted if winner == "the browser" else assert_plain)(incoming.remote_sdp)
+        assert (await incoming.request("INVITE", body=incoming.sdp)).message.status == 200
+        assert_plain(call.remote_sdp)
+        assert await call.bye() == 200
+    await idle(*pool.proxies)
+    await until(lambda: media_sessions(pool.primary) == 0, "no media session is left")
 
 
 async def test_keys_in_an_offer_go_no_further(pool: Pool, pbx: Phone, trusting: ssl.SSLContext) -> None:

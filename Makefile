@@ -34,8 +34,8 @@ sip: .venv/ready packages image asterisk clients  ## real Kamailio, rtpengine an
 	@{ tests() { $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/sip tests/agent; }; $(TWICE); } $(LABELLED)
 
 networks: .venv/ready packages image clients  ## clients and proxies in networks of their own, behind NAT
-	@unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
-	  $(PYTEST) -o cache_dir=.pytest_cache/$@ tests/networks $(LABELLED)
+	@{ tests() { unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
+	  $(PYTEST) -o cache_dir=.pytest_cache/$@ "$$@" tests/networks; }; $(TWICE); } $(LABELLED)
 
 embedded: tools image  ## the cluster that the tests run in, itself
 	@$(IN_CLUSTER)

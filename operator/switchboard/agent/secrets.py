@@ -8,7 +8,8 @@ had them, and does without: it asks nobody, and answers no challenge. It is abou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -62,10 +63,8 @@ def users_in(wanted: Authentication) -> Callable[[Path], Users]:
     """How they are read."""
 
     def parse(volume: Path) -> Users:
-        try:
+        with _told_of(wanted.secret_name):
             return read_users(_files(volume), wanted)
-        except ValueError as error:
-            raise ValueError(f"Secret {wanted.secret_name}: {error}") from None
 
     return parse
 
@@ -78,10 +77,8 @@ def credentials_in(gateways: Iterable[Gateway]) -> Callable[[Path], dict[str, st
         found = {}
         for gateway, secret in secrets.items():
             if (volume / secret).is_dir():  # else the pod was made before
-                try:
+                with _told_of(secret):
                     found[gateway] = ":".join(read_credentials(_files(volume / secret)))
-                except ValueError as error:
-                    raise ValueError(f"Secret {secret}: {error}") from None
         return found
 
     return parse
@@ -91,12 +88,19 @@ def database_in(secret: str) -> Callable[[Path], Database]:
     """How the Secret of the database is read."""
 
     def parse(volume: Path) -> Database:
-        try:
+        with _told_of(secret):
             return read_database(_files(volume))
-        except ValueError as error:
-            raise ValueError(f"Secret {secret}: {error}") from None
 
     return parse
+
+
+@contextlib.contextmanager
+def _told_of(secret: str) -> Iterator[None]:
+    """What is wrong in it is told with its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Secret {secret}: {error}") from None
 
 
 def _files(directory: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ import msgspec
 from switchboard.control.configuration import Configuration
 from switchboard.control.member import Member
 from switchboard.control.metrics import CALLS_LOST
-from switchboard.control.news import judge
+from switchboard.control.news import calls_lost, judge, proxy_gone, urgent
 from switchboard.control.observed import PodView
 from switchboard.control.recorder import Note
 from switchboard.control.routing import RoutingTable
@@ -87,7 +87,8 @@ class Fleet:
         self._spec, self._places = spec, places(spec.capacity, spec.threshold)
         present = {pod.name: pod for pod in followed[0]}
         for name in self.members.keys() - present.keys():
-            self._tell_gone(self.members[name].proxy)
+            if (note := proxy_gone(self.members[name].proxy)) is not None:
+                self._note(note)
             self._mourn(self.members[name])
             self._forget(name)
         for pod in present.values():
@@ -333,12 +334,7 @@ class Fleet:
 
     def _tell_lost(self, member: Member, calls: int) -> None:
         CALLS_LOST.labels(self.pool.namespace, self.pool.name).inc(calls)
-        where = f"proxy {member.proxy.name} on node {member.pod.node}"
-        self._note(Note("CallsLost", f"{calls} call{'s' * (calls > 1)} ended with {where}.", "Warning"))
-
-    def _tell_gone(self, proxy: Proxy) -> None:
-        if proxy.reading is not None and not proxy.draining:
-            self._note(Note("ProxyLost", f"Proxy {proxy.name} is gone.", "Warning"))
+        self._note(calls_lost(member, calls))
 
     def _membership(self) -> None:
         self._members_changed = True
@@ -366,22 +362,13 @@ class Fleet:
         self._wake()
 
     def _judge(self, member: Member, before: Proxy, report: Report) -> None:
-        """What reconcile wants to know of at once: saturation, the end of a drain and of a demotion, dead targets, a
-        database that is away.
-        """
+        """What reconcile, or people, want to know of at once."""
         if self._succession.reported(member.proxy.id, member.assigned):
             self.rebuild()
-        if report.draining and (report.calls == 0 or before.reading is None or not before.reading.draining):
-            self._wake()
-        if (report.dead_targets, report.database_up) != (member.dead_targets, member.database_up):
-            member.dead_targets, member.database_up = report.dead_targets, report.database_up
-            self._wake()
-        if self._spec is None:
-            return
-        was_saturated = member.proxy.saturated
-        for note in judge(member, self._spec, self.members.values()):
+        notes = judge(member, self._spec, self.members.values()) if self._spec is not None else []
+        for note in notes:
             self._note(note)
-        if member.proxy.saturated != was_saturated:
+        if urgent(member, before, report):
             self._wake()
 
     def _lost(self, member: Member, why: str, *, compatible: bool = True) -> None:

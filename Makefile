@@ -61,7 +61,7 @@ bench: tools image  ## the goals, measured
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m tests.bench
 
 fuzz: .venv/ready packages image  ## a million mutated SIP messages to real proxies; about ten minutes
-	@for users in "" --users; do $(PYTHON) -m tests.fuzz --messages $(or $(MESSAGES),500000) --seed $(or $(SEED),1) $$users; done
+	@for users in "" --users; do $(PYTHON) -m tests.fuzz --messages $(or $(MESSAGES),500000) --seed $(or $(SEED),1) $$users $(if $(HIDING),--hiding); done
 
 up: tools image  ## leave the demo's cluster running
 	@$(CLUSTER) up $(IMAGES)

@@ -40,6 +40,7 @@ local function read(text)
     incoming = rule(given.incoming),
     outgoing = rule(given.outgoing),
     codecs = list(given.codecs),
+    hide = given.hide == "1",
   }
 end
 

@@ -4,23 +4,12 @@
 --
 --   <salt>-<MAC>-<address of record>      in hex; the salt is another one each time, so two of them do not tell that they are one's
 
-local mac = require("tokens").mac
+local mac, shift = require("tokens").mac, require("cipher")
 local pvget = KSR.pv.get
 
 local PATTERN = "^gr%-(" .. string.rep("%x", 16) .. ")%-(" .. string.rep("%x", 16) .. ")%-(%x+)$"
 
 local M = {}
-
--- Adds (direction 1) or takes off (-1) a key stream, byte by byte.
-local function shift(bytes, salt, direction)
-  local shifted, stream = {}, ""
-  for at, byte in ipairs(bytes) do
-    local place = (at - 1) % 16
-    if place == 0 then stream = mac("gruu stream|" .. salt .. "|" .. at) end
-    shifted[at] = (byte + direction * tonumber(string.sub(stream, 2 * place + 1, 2 * place + 2), 16)) % 256
-  end
-  return shifted
-end
 
 local function proof(salt, aor, contact)
   return string.sub(mac(table.concat({ "gruu", salt, aor, contact.instance, contact.call_id }, "|")), 1, 16)
@@ -33,7 +22,7 @@ function M.temporary(aor, contact)
   made = made + 1
   local salt = string.sub(mac("gruu salt|" .. pvget("$pp") .. "|" .. made .. "|" .. pvget("$TS")), 1, 16)
   local hex = {}
-  for at, byte in ipairs(shift({ string.byte(aor, 1, -1) }, salt, 1)) do hex[at] = string.format("%02x", byte) end
+  for at, byte in ipairs(shift({ string.byte(aor, 1, -1) }, "gruu stream|" .. salt, 1)) do hex[at] = string.format("%02x", byte) end
   return "gr-" .. salt .. "-" .. proof(salt, aor, contact) .. "-" .. table.concat(hex)
 end
 
@@ -43,7 +32,7 @@ function M.reveal(user)
   if not salt then return nil end
   local bytes = {}
   for pair in string.gmatch(hex, "%x%x") do bytes[#bytes + 1] = tonumber(pair, 16) end
-  local aor = string.char(unpack(shift(bytes, salt, -1)))
+  local aor = string.char(unpack(shift(bytes, "gruu stream|" .. salt, -1)))
   return aor, function(contact) return contact.instance and proof(salt, aor, contact) == given end
 end
 

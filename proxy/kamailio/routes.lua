@@ -110,6 +110,7 @@ function vp_next_target()
     else
       pvset("$avp(target)", target)
       pvset("$avp(to_gateway)", name)
+      KSR.pv.seti("$avp(hidden)", to and to.hide and pvget("$rm") ~= "REGISTER" and 1 or 0)
       pvset("$du", target)
       if from or to then
         local number = pvget("$avp(number)") or ""

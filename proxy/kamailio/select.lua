@@ -16,6 +16,7 @@ require("registrar")
 require("delegated")
 require("media")
 require("protection")
+require("hiding")
 require("clock")
 
 -- The call that arrived with a token is counted, after its place was reserved or refused (contracts.md, the order).

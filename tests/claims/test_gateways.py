@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from e2e import product
-from tests.claims.exchange import Exchange
+from tests.claims.exchange import PLACES, Exchange
 from tests.tools import answers
 from tests.tools.asterisk import asterisk
 from tests.tools.digest import REALM, challenges, credentials
@@ -131,3 +132,23 @@ async def test_c13_every_kind_of_gateway(exchange: Exchange, address: Callable[[
         await incoming.acked.wait()
         assert await incoming.bye() == 200
         await until(lambda: "OOH323/" not in terminal.command("core show channels concise"), "the H.323 call has ended")
+
+
+async def test_c13_a_carrier_that_sees_one_proxy(exchange: Exchange, address: Callable[[], str]) -> None:
+    """C13: a carrier with hideTopology gets calls from all proxies, and sees neither the others nor the client."""
+    async with Phone.at(address(), 5060) as carrier:
+        ip = carrier.endpoint.address[0]
+        await exchange.open(
+            replicas=2,
+            gateways=[gateway("carrier", ip, kind="pstn", hideTopology=True)],
+            routes=[{"name": "out", "gateway": "carrier"}],
+        )
+        for _ in range(2 * PLACES):
+            assert (await exchange.call()).status == 200
+        assert len({call.served_by for call in carrier.incoming}) == 2
+        for call in carrier.incoming:
+            assert (await call.request("INVITE", body=call.sdp)).message.status == 200
+        await exchange.hang_up()
+        for packet in carrier.log:
+            text = packet.raw.decode().replace(packet.message.call_id, "")
+            assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", text)) <= {ip, packet.source[0]}, text

@@ -149,6 +149,18 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("spec.targetTLS", {"secretName": "Out"}, "spec.targetTLS.secretName", "must be the name of a Secret"),
     ("spec.gateways", [GATEWAY | {"networks": []}], "spec.gateways[0].networks", "at least 1 item"),
     ("spec.gateways", [GATEWAY | {"mode": "302"}], "spec.gateways[0].mode", '"forward", "redirect"'),
+    (
+        "spec.gateways",
+        [GATEWAY | {"hideTopology": True, "mode": "redirect"}],
+        "spec.gateways[0]",
+        "a 302 tells of other proxies",
+    ),
+    (
+        "spec",
+        SMALLEST["spec"] | {"media": {"enabled": False}, "gateways": [GATEWAY | {"hideTopology": True}]},
+        "spec.gateways",
+        "SDP would tell where clients are",
+    ),
     ("spec.gateways", [GATEWAY, GATEWAY], "spec.gateways[1]", "Duplicate value"),
     ("spec.routes", [ROUTE | {"targets": []}], "spec.routes[0].targets", "at least 1 item"),
     ("spec.routes", [ROUTE | {"targets": ["pbx:5060"]}], "spec.routes[0].targets[0]", "sip:[user@]host[:port]"),

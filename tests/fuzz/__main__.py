@@ -54,7 +54,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="another one gives other messages")
     parser.add_argument("--answer-every", type=int, default=20, help="so many calls apart; 0: all are refused")
     parser.add_argument("--users", action="store_true", help="the pool has passwords, a registrar, TLS and WebSockets")
+    parser.add_argument(
+        "--hiding", action="store_true", help="gateway and target see nothing of what is behind the proxy"
+    )
     arguments = parser.parse_args()
+    hiding = "1" if arguments.hiding else ""
     if INSIDE not in os.environ:
         inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         again = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
@@ -62,9 +66,11 @@ def main() -> int:
     if arguments.users:
         authority = Authority()
         kind = with_users(authority.client())
-        started = fleet(1, PROXIES, secrets={SECRET: authority.secret(HOST, f"{PROXIES}.1")}, LISTEN=LISTEN)
+        secrets = {SECRET: authority.secret(HOST, f"{PROXIES}.1")}
+        started = fleet(1, PROXIES, secrets=secrets, LISTEN=LISTEN, HIDE_TOPOLOGY=hiding)
     else:
-        kind, started = Kind(), fleet(1, PROXIES)
+        kind, started = Kind(), fleet(1, PROXIES, HIDE_TOPOLOGY=hiding)
+    kind = dataclasses.replace(kind, hides=arguments.hiding)
     with started as (proxy,):
         try:
             outcome = asyncio.run(

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from e2e.embedded.errors import DeadlineError
+from switchboard.pool.spec import Route
 from tests.fuzz import users
 from tests.fuzz.mutations import mutate
 from tests.fuzz.seeds import SEEDS, Make, Sender, Site
@@ -34,12 +35,15 @@ QUIET_SECONDS = 150.0  # the longest that anything is kept of a call nobody ends
 
 @dataclass(frozen=True)
 class Kind:
-    """Of a pool: what is sent to it, and how much of that over connections. `trusting`: for those by TLS."""
+    """Of a pool: what is sent to it, and how much of that over connections. `trusting`: for those by TLS; `hides`:
+    gateway and target, which is one then, are shown nothing of what is behind the proxy.
+    """
 
     seeds: tuple[tuple[Sender, Make], ...] = SEEDS
     streamed: float = 0.05
     protocols: tuple[Protocol, ...] = ("tcp",)
     trusting: ssl.SSLContext | None = None
+    hides: bool = False
 
     @property
     def has_users(self) -> bool:
@@ -86,6 +90,10 @@ async def run(proxy: Proxy, kind: Kind, *, seed: int, count: int, answer_every: 
     await pool.reset()
     if kind.has_users:
         users.give_users(pool)
+    if kind.hides:
+        pool.gateway("pstn-1", hide_topology=True)
+        target = pool.gateway("voip-1", hide_topology=True, targets=(f"sip:{TARGETS}.1:5060",))
+        pool.routes(Route(name="out", gateway="voip-1"), gateways=[target])
     proxy.admit(PLACES)
     peer = pool.peer(PEER, 0)
     proxy.table([*pool.rows(PLACES), peer])

@@ -4,6 +4,7 @@ tokens and signatures included, so that a mutation gets as deep into the configu
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,14 @@ def mac(text: str) -> str:
 def _route(site: Site, call_id: str) -> str:
     """Our own entry in a route set."""
     return f"<sip:{site.proxy};lr=on;vp={mac(f'route|{call_id}')[:16]}>"
+
+
+def _sealed(call_id: str, text: str) -> str:
+    """As what is hidden from a gateway is given to it (proxy/kamailio/hiding.lua)."""
+    salt = mac(f"hidden|{call_id}|{text}")[:16]
+    stream = b"".join(bytes.fromhex(mac(f"hidden stream|{salt}|{at}")) for at in range(1, len(text) + 1, 16))
+    shifted = bytes((byte + key) % 256 for byte, key in zip(text.encode(), stream, strict=False))
+    return base64.urlsafe_b64encode(bytes.fromhex(salt) + shifted).decode().rstrip("=")
 
 
 def message(
@@ -154,6 +163,21 @@ def _within(sender: Sender, method: str, *more: str, body: str = "") -> Make:
     return make
 
 
+def _hidden(method: str, body: str = "") -> Make:
+    """A request inside a dialog from a target that is not shown whom it speaks to, nor by which way."""
+
+    def make(site: Site, n: int) -> str:
+        call_id = f"{n}@{site.target}"
+        back = _sealed(call_id, f"sip:other@{site.client}:{PORT}")
+        way = _sealed(call_id, f"<sip:{site.peer};lr;vp={mac(f'route|{call_id}')[:16]}>")
+        route = _route(site, call_id).replace(">", f";vph=e;ftag=called;vpr={way}>")
+        uri = f"sip:vp-{back}@{site.proxy}"
+        text = body.format(ip=site.target)
+        return message(site, "target", method, n, "IN-DIALOG", f"Route: {route}", uri=uri, body=text)
+
+    return make
+
+
 SEEDS: tuple[tuple[Sender, Make], ...] = (
     ("client", lambda s, n: message(s, "client", "INVITE", n, body=OFFER.format(ip=s.client))),
     ("client", lambda s, n: message(s, "client", "INVITE", n, body=ENCRYPTED.format(ip=s.client))),
@@ -176,6 +200,8 @@ SEEDS: tuple[tuple[Sender, Make], ...] = (
     ("client", _within("client", "REFER", "Refer-To: <sip:carol@example.test?Replaces=1%3Bto-tag%3D2%3Bfrom-tag%3D3>")),
     ("target", _within("target", "UPDATE", "Session-Expires: 90;refresher=uac", body=OFFER)),
     ("target", _within("target", "BYE", 'Reason: Q.850;cause=16;text="x"')),
+    ("target", _hidden("INVITE", OFFER)),
+    ("target", _hidden("BYE")),
     ("target", _response),
     (
         "target",

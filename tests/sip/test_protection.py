@@ -188,11 +188,11 @@ async def test_scanner(pool: Pool, alice: Phone, pbx: Phone) -> None:
 
 
 @pytest.mark.timeout(240)  # browsers' connections that broke are noticed by their pings
-@pytest.mark.parametrize(("messages", "more"), [(20_000, ()), (10_000, ("--users",))], ids=["plain", "users"])
+@pytest.mark.parametrize(("messages", "more"), [(20_000, ()), (10_000, ("--users",)), (10_000, ("--hiding",))])
 def test_mutated_messages(messages: int, more: tuple[str, ...]) -> None:
     """Thousands of damaged messages, from clients, gateways, targets, proxies and strangers: no process of the proxy
     dies or hangs, memory is as before, no place, dialog, transaction, connection or media session is left; strangers
-    get no byte. The same with passwords, a registrar, TLS and WebSockets.
+    get no byte. The same with passwords, a registrar, TLS and WebSockets; and with gateways that are shown nothing.
     """
     command = [sys.executable, "-m", "tests.fuzz", "--messages", str(messages), "--answer-every", "0", *more]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

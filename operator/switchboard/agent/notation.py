@@ -11,8 +11,10 @@ from switchboard.pool.spec import ClientMode, Gateway, Rewriting, Route
 def gateway_entries(gateways: Iterable[Gateway]) -> Iterator[tuple[Key, Value]]:
     """`kind|mode|name=value ...`; what is not restricted is left out."""
     for gateway in gateways:
+        # What hides the pool tells of no other proxy, as a 302 would.
+        mode = "forward" if gateway.hide_topology else gateway.mode or ""
         limits = " ".join(f"{name}={value}" for name, value in _limits(gateway).items() if value)
-        yield ("gw", gateway.name), f"{gateway.kind}|{gateway.mode or ''}|{limits}"
+        yield ("gw", gateway.name), f"{gateway.kind}|{mode}|{limits}"
         for name in gateway.certificate_names:
             yield ("cert", name), gateway.name
         if gateway.username:
@@ -60,6 +62,7 @@ def _limits(gateway: Gateway) -> dict[str, str]:
         "incoming": _rewriting(gateway.incoming),
         "outgoing": _rewriting(gateway.outgoing),
         "codecs": ",".join(gateway.codecs),
+        "hide": "1" if gateway.hide_topology else "",
     }
 
 

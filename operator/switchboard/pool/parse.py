@@ -242,6 +242,7 @@ def _gateway(gateway: Fields) -> Gateway:
         incoming=_rewriting(numbers.inside("incoming")),
         outgoing=_rewriting(numbers.inside("outgoing")),
         codecs=gateway.each("codecs", q.codec, ""),
+        hide_topology=gateway.read("hideTopology", q.flag, fallback=False),
     )
 
 

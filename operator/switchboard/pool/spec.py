@@ -203,6 +203,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     incoming: Rewriting | None = None  # numbers that it calls
     outgoing: Rewriting | None = None  # numbers that are called through it
     codecs: tuple[str, ...] = ()  # those that calls through it may use, by their names in SDP; none: any
+    hide_topology: bool = False  # it is not shown what is behind the proxy
 
 
 class Authentication(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +291,11 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def credentials_secrets(self) -> tuple[str, ...]:
         """The Secrets with our passwords at gateways."""
         return tuple(sorted({one.credentials_secret for one in self.gateways} - {""}))
+
+    @property
+    def hides_topology(self) -> bool:
+        """Whether proxies have anything to hide, from any gateway."""
+        return any(one.hide_topology for one in self.gateways)
 
     def verifies(self, secret_name: str) -> bool:
         """Whether certificates of others, clients or targets, are verified by the Secret's CA."""

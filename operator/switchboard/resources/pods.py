@@ -182,6 +182,8 @@ def _env(pool: PoolRef, spec: PoolSpec) -> list[Manifest]:
         values["TARGET_TLS"] = spec.target_tls_secret
     if spec.credentials_secrets:
         values["CREDENTIALS"] = " ".join(spec.credentials_secrets)
+    if spec.hides_topology:
+        values["HIDE_TOPOLOGY"] = "1"
     if spec.hep_collector:
         values["HEP_COLLECTOR"] = spec.hep_collector
     return [

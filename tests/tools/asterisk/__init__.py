@@ -80,6 +80,16 @@ class Asterisk:
             raise AsteriskError(f"{text}: {ran.stdout}{ran.stderr}{self._said()}")
         return ran.stdout
 
+    def record(self) -> None:
+        """All SIP that it gets and sends from now on is for `recorded`."""
+        self.command(f"pjsip set logger pcap {RUN}/sip.pcap")
+        self.command("pjsip set logger on")
+
+    def recorded(self) -> str:
+        """As a capture has it, with what stands between packets."""
+        self.command(f"pjsip set logger pcap {RUN}/next.pcap")  # the one before is complete then
+        return self._log.with_name("sip.pcap").read_bytes().decode("latin-1")
+
     def stop(self) -> None:
         self._process.terminate()
         try:

@@ -32,6 +32,12 @@ def test_what_is_restricted_is_told_and_nothing_else() -> None:
     }
 
 
+def test_a_gateway_that_sees_nothing_of_the_pool() -> None:
+    """It is never sent to another proxy, whatever mode the pool has."""
+    hidden = Gateway(name="carrier", kind="pstn", networks=("203.0.113.0/28",), codecs=("PCMA",), hide_topology=True)
+    assert dict(gateway_entries([hidden])) == {("gw", "carrier"): "pstn|forward|codecs=PCMA hide=1"}
+
+
 def test_a_gateway_that_has_a_certificate_or_a_user() -> None:
     """These lead to it; whether it has networks as well is told."""
     certified = Gateway(name="sbc", kind="voip", certificate_names=("a.test", "b.test"))

@@ -341,6 +341,18 @@ def test_listeners_certificates_are_mounted(pool: PoolRef, spec: PoolSpec) -> No
     ]
 
 
+def test_pods_can_hide_what_is_behind_them_where_a_gateway_asks(pool: PoolRef, spec: PoolSpec) -> None:
+    """One is enough; others of the pool are as they were."""
+    hidden, open_ = (
+        Gateway(name=name, kind="pstn", networks=("203.0.113.0/28",), hide_topology=hides)
+        for name, hides in (("a", True), ("b", False))
+    )
+    hiding = build_pod(pool, msgspec.structs.replace(spec, gateways=(open_, hidden)), "edge-abcde")
+    assert env(containers(hiding)["kamailio"])["HIDE_TOPOLOGY"] == "1"
+    shown = build_pod(pool, msgspec.structs.replace(spec, gateways=(open_,)), "edge-abcde")
+    assert "HIDE_TOPOLOGY" not in env(containers(shown)["kamailio"])
+
+
 def test_a_collector_gets_copies_where_one_is_named(pool: PoolRef, spec: PoolSpec) -> None:
     """Kamailio is told of it; without one it is not."""
     traced = build_pod(pool, msgspec.structs.replace(spec, hep_collector="heplify.voice.svc:9060"), "edge-abcde")

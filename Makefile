@@ -13,16 +13,16 @@ BESIDE :=      # set: targets run side by side, and each line says whose it is
 LABELLED = $(if $(strip $(BESIDE)),2>&1 | sed --unbuffered 's/^/$@: /')
 export SWITCHBOARD_CACHE := $(CACHE)
 
-.PHONY: help demo test lint unit sip networks embedded cluster claims e2e bench fuzz up down enter clean packages tools helm image images asterisk clients
+.PHONY: help demo test lint unit sip networks embedded cluster life claims e2e bench fuzz up down enter clean packages tools helm image images asterisk clients
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: tools image  ## a real Kubernetes API, the operator, a pool, SIP calls; about a minute when built
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m e2e.demo
 
-# The tests with real parts wait for clocks more than for a processor: two at a time.
+# The tests with real parts wait for clocks more than for a processor: three at a time.
 test: lint unit  ## all tests, with real parts
-	@$(MAKE) --no-print-directory --jobs=2 BESIDE=1 cluster sip claims embedded networks
+	@$(MAKE) --no-print-directory --jobs=3 BESIDE=1 cluster sip life networks claims embedded
 
 lint: .venv/ready  ## ruff, mypy --strict, import-linter
 	@scripts/lint
@@ -41,6 +41,9 @@ embedded: tools image  ## the cluster that the tests run in, itself
 	@$(IN_CLUSTER)
 
 cluster: tools helm image asterisk  ## the operator on a real Kubernetes API
+	@$(IN_CLUSTER)
+
+life: tools image  ## the life of proxies: scaling, drains, dead nodes, hand-over
 	@$(IN_CLUSTER)
 
 claims: tools image asterisk clients  ## one test per claim

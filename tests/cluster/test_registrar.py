@@ -1,19 +1,27 @@
-"""A pool that is the registrar of users from a Secret, which comes late; its proxies are all replaced meanwhile."""
+"""A pool that is the registrar of users from a Secret; its proxies are all replaced meanwhile, or end at once."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
 
 from e2e import product
 from e2e.embedded.network import add_host
 from tests.cluster.world import Pool
+from tests.tools.postgres import postgres
 from tests.tools.wait import WITHIN_SECONDS, until
 
 REALM = "voice.example.test"
 PASSWORD = "correct-horse"  # of users that a test makes
-ADDRESS = "198.18.130.10"
+ADDRESS, OTHER_ADDRESS = "198.18.130.10", "198.18.130.11"
+DATABASE = "198.18.211.1"
 AUTH = {"secretName": "edge-users", "realm": REALM}
 
 
@@ -43,28 +51,69 @@ async def test_registrations_outlive_the_proxies(pool: Pool) -> None:
         return (found["status"], found["reason"]) == ("False", "UsersMissing")
 
     await until(waits, "the pool to say that its users are missing")
-    users = f"alice:{PASSWORD}\nbob:{PASSWORD}\n"
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "edge-users"},
-        "stringData": {"passwords": users},
-    }
-    product.apply(secret, namespace=pool.namespace)
+    give_users(pool)
     await pool.ready(2)
     before = set(await pool.pods())
-
-    command = [sys.executable, "-m", "tests.tools.subscribers", await pool.address(), ADDRESS, REALM, PASSWORD]
-    process = await asyncio.create_subprocess_exec(
-        *add_host("subscribers", ADDRESS), *command, stdin=PIPE, stdout=PIPE, cwd=product.ROOT
-    )
-    try:
+    async with subscribers(pool, "subscribers", ADDRESS) as process:
         assert await says(process) == 200
         assert await called(process) == 200
         await pool.patch(proxy={"podTemplate": {"metadata": {"annotations": {"example.test/release": "2"}}}})
         await pool.ready(2)
         await until(lambda: replaced(pool, before), "other proxies")
         assert await called(process) == 200
+
+
+@pytest.fixture
+def outside() -> Iterator[str]:
+    """An address outside the cluster, on its node."""
+    subprocess.run(["ip", "address", "add", f"{DATABASE}/32", "dev", "lo"], check=True)
+    yield DATABASE
+    subprocess.run(["ip", "address", "delete", f"{DATABASE}/32", "dev", "lo"], check=True)
+
+
+async def test_registrations_outlive_all_proxies_at_once(pool: Pool, outside: str, tmp_path: Path) -> None:
+    """With a database: all proxies end at the same moment, and others know who had registered."""
+    directory = tmp_path / "database"
+    directory.mkdir()
+    async with postgres(outside, directory) as server:
+        give(pool, "edge-database", server.secret)
+        give_users(pool)
+        pool.apply(
+            replicas=2,
+            clients={"networks": ["198.18.128.0/17"], "auth": AUTH},
+            registrar={"enabled": True, "database": {"secretName": "edge-database"}},
+            routes=[],
+        )
+        await pool.ready(2)
+        before = set(await pool.pods())
+        async with subscribers(pool, "database", OTHER_ADDRESS) as process:
+            assert await says(process) == 200
+            await until(server.rows, "the registration is written")
+            product.kubectl("delete", "pods", *before, "--force", "--grace-period=0", "--namespace", pool.namespace)
+            await until(lambda: replaced(pool, before), "other proxies")
+            await pool.ready(2)
+            assert await called(process) == 200
+
+
+def give(pool: Pool, name: str, entries: dict[str, str]) -> None:
+    """A Secret of the pool's."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries}
+    product.apply(secret, namespace=pool.namespace)
+
+
+def give_users(pool: Pool) -> None:
+    give(pool, AUTH["secretName"], {"passwords": f"alice:{PASSWORD}\nbob:{PASSWORD}\n"})
+
+
+@contextlib.asynccontextmanager
+async def subscribers(pool: Pool, host: str, address: str) -> AsyncIterator[Process]:
+    """Two users at a host of their own (tests/tools/subscribers.py)."""
+    command = [sys.executable, "-m", "tests.tools.subscribers", await pool.address(), address, REALM, PASSWORD]
+    process = await asyncio.create_subprocess_exec(
+        *add_host(host, address), *command, stdin=PIPE, stdout=PIPE, cwd=product.ROOT
+    )
+    try:
+        yield process
     finally:
         process.kill()
         await process.wait()

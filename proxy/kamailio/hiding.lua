@@ -69,16 +69,17 @@ local COMPACT = { v = "via", f = "from", t = "to", m = "contact", i = "call-id",
 
 -- The first line, and { name, value, line } of each header, the name in lower case; and how many bytes that was. nil: no such.
 local function read(text)
-  local from, to = find(text, "\r?\n\r?\n")
+  local from, to = find(text, "\r\n\r\n", 1, true)
+  if not from then from, to = find(text, "\r?\n\r?\n") end
   local head = from and sub(text, 1, from - 1)
   if not head or find(head, "%z") then return nil end
   local start, headers = nil, {}
-  for line in gmatch(gsub(head, "\r?\n[ \t]+", " ") .. "\n", "([^\n]*)\n") do
-    line = gsub(line, "\r$", "")
+  if find(head, "\n[ \t]") then head = gsub(head, "\r?\n[ \t]+", " ") end
+  for line in gmatch(head .. "\n", "([^\r\n]*)\r?\n") do
     if not start then
       start = line
     else
-      local name, value = match(line, "^([^%s:]+)%s*:%s*(.-)%s*$")
+      local name, value = match(line, "^([^%s:]+)%s*:%s*(.*)$")
       if not name then return nil end
       name = lower(name)
       headers[#headers + 1] = { name = COMPACT[name] or name, value = value, line = line }
@@ -143,6 +144,7 @@ local function is_address(text)
 end
 
 local function has_address(text, spared)
+  if not (find(text, "%.%d+%.") or find(text, ":[%x.]*:")) then return false end
   for _, form in ipairs(ADDRESSES) do
     for found in gmatch(text, form) do
       if is_address(found) and not spared[found] then return true end
@@ -164,6 +166,9 @@ local function contact_for(uri, call_id, here, transport)
   sealed = seal(call_id, uri)
   return "sip:" .. (sealed and "vp-" .. sealed .. "@" or "") .. here .. transport
 end
+
+-- In what a Contact says where the next request within the dialog is to go; elsewhere it is left out.
+local LEADS_BACK = { INVITE = true, UPDATE = true, SUBSCRIBE = true, NOTIFY = true, REFER = true }
 
 -- Parameters of a Contact that tell which device it is.
 local TELLING = { ["+sip.instance"] = true, ["pub-gruu"] = true, ["temp-gruu"] = true }
@@ -215,6 +220,7 @@ local function hide(message, side, here, transport, spared, kept)
   local answer = kept == nil
   local call_id = first(message, "call-id") or ""
   local status = tonumber(match(message.start, "^SIP/2%.0 (%d+)")) or 0
+  local method = match(first(message, "cseq") or "", "%u+")
   local recorded, out, vias, recorded_at = {}, {}, 0, nil
   spare(spared, here)
   for _, one in ipairs(message.headers) do
@@ -225,9 +231,12 @@ local function hide(message, side, here, transport, spared, kept)
     elseif name == "record-route" then
       recorded_at = recorded_at or #out + 1
       for _, entry in ipairs(values(one.value)) do recorded[#recorded + 1] = entry end
+    elseif name == "contact" and status >= 300 then
+      out[#out + 1] = header(name, "Contact", redirected(one.value, here))
     elseif name == "contact" then
-      local value = status >= 300 and redirected(one.value, here) or hidden_contact(one.value, call_id, here, transport)
-      out[#out + 1] = header(name, "Contact", value)
+      if LEADS_BACK[method] then
+        out[#out + 1] = header(name, "Contact", hidden_contact(one.value, call_id, here, transport))
+      end
     elseif (name == "from" or name == "to") and side == "e" and not answer then
       kept[name] = one.line
       out[#out + 1] = header(name, name == "from" and "From" or "To", rehosted(one.value, here, spared))
@@ -311,6 +320,8 @@ function vp_hide()
 end
 
 -- ---- and put back ------------------------------------------------------------------------------------------------------------
+local NONE = {}
+
 local function reveal_answer(message, branch, text)
   local from, to, rest = match(text, "^[^\n]*\n([^\n]*)\n([^\n]*)\n(.*)$")
   local vias, recorded, out, last = {}, {}, {}, {}
@@ -327,8 +338,8 @@ local function reveal_answer(message, branch, text)
     end
     if one.name == "record-route" then one.line = gsub(one.line, ";vpr=[%w_-]+", "") end
     out[#out + 1] = one
-    local more = at == last.via and vias or at == last["record-route"] and recorded or {}
-    for _, line in ipairs(more) do out[#out + 1] = line end
+    local more = at == last.via and vias or at == last["record-route"] and recorded
+    for _, line in ipairs(more or NONE) do out[#out + 1] = line end
   end
   message.headers = out
   local status, method = match(message.start, "^SIP/2%.0 (%d)"), match(first(message, "cseq") or "", "%u+")

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from switchboard.pool.spec import Gateway, Route
-from tests.sip.test_registrar import known, register
+from tests.sip.test_registrar import contacts, known, register
 from tests.tools import answers
 from tests.tools import message as sip
 from tests.tools.addresses import CLIENTS, HIDING, HIDING_SOON, PSTN, STRANGERS, TARGETS, VOIP
 from tests.tools.asterisk import asterisk
 from tests.tools.dialog import Dialog, dialog_of_callee, dialog_of_caller
+from tests.tools.listeners import PORTS
 from tests.tools.message import Message, uri_in
 from tests.tools.pool import ALIAS, Pool, idle, to
 from tests.tools.proxies import Proxy, fleet
@@ -43,7 +44,8 @@ ASKS = ("Proxy-Authenticate", 'Digest realm="carrier.test", nonce="c0ffee", algo
 @pytest.fixture(scope="module")
 def proxies() -> Iterator[Sequence[Proxy]]:
     """In place of those that have nothing to hide from anybody."""
-    with fleet(3, HIDING, HIDE_TOPOLOGY="1", CREDENTIALS="carriers") as started:
+    listen = "udp:5060 tcp:5060 ws:8080"
+    with fleet(3, HIDING, HIDE_TOPOLOGY="1", CREDENTIALS="carriers", LISTEN=listen) as started:
         yield started
 
 
@@ -221,6 +223,42 @@ async def test_failover(pool: Pool, carrier: Phone, other: Phone, alice: Phone, 
     await idle(*pool.proxies)
 
 
+@pytest.mark.parametrize("protocol", ["udp", "tcp", "ws"])
+async def test_a_carrier_that_is_called_over_tcp(pool: Pool, protocol: Protocol) -> None:
+    """The proxy has two entries in the route set then. From a browser, which has no address, it is as from a phone."""
+    pool.table(0, 5, 0)
+    async with (
+        Phone.at(CARRIER, 5060, protocol="tcp", listening=True, user="carrier") as carrier,
+        Phone.at(f"{CLIENTS}.1", protocol=protocol) as alice,
+    ):
+        gateway = pool.gateway("pstn-1", targets=(f"sip:{CARRIER}:5060;transport=tcp",), hide_topology=True)
+        pool.routes(Route(name="out", gateway="pstn-1"), gateways=[gateway])
+        where = (pool.primary.ip, PORTS[protocol])
+        made = await alice.call(pool.uri, to=where)
+        assert made.status == 200
+        theirs = carrier.incoming[0]
+        assert made.dialog is not None
+        for session in (made, theirs):
+            for method, body in (("INVITE", session.sdp), ("UPDATE", session.sdp), ("INFO", "")):
+                assert (await session.request(method, body=body)).message.status == 200
+        assert await theirs.bye() == 200
+        assert made.ended.is_set()
+        hidden(carrier, pool.members[0])
+    await idle(*pool.proxies)
+
+
+async def register_both(pool: Pool, desk: Phone, soft: Phone) -> None:
+    """As one user, with different proxies."""
+    for phone, proxy in ((desk, pool.proxies[0]), (soft, pool.proxies[2])):
+        assert (await register(phone, proxy)).status == 200
+    for proxy in pool.proxies:
+        await until(functools.partial(_has_contacts, proxy, {desk.uri, soft.uri}), f"{proxy.name} knows both")
+
+
+def _has_contacts(proxy: Proxy, wanted: set[str]) -> bool:
+    return set(contacts(proxy)) == wanted
+
+
 async def early_dialog(phone: Phone, made: Call, tag: str) -> Dialog:
     """Of a call that the phone has placed, by the 183 with that tag."""
     packet = await phone.endpoint.until(
@@ -248,9 +286,7 @@ async def test_two_phones_ring(pool: Pool, carrier: Phone) -> None:
         Phone.at(f"{CLIENTS}.9", protocol="tcp", user="bob") as soft,
     ):
         desk.script, soft.script = ring_then_answer, ring
-        assert (await register(desk, pool.proxies[0])).status == 200
-        assert (await register(soft, pool.proxies[2])).status == 200
-        await known(pool, soft.uri, desk.uri)
+        await register_both(pool, desk, soft)
         made = await carrier.dial(f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060))
         early = [await early_dialog(carrier, made, (await phone.expect_call()).tag) for phone in (desk, soft)]
         assert early[0].target != early[1].target
@@ -266,6 +302,35 @@ async def test_two_phones_ring(pool: Pool, carrier: Phone) -> None:
         assert desk.incoming[0].ended.is_set()
         await asyncio.wait_for(soft.incoming[0].cancelled.wait(), 5)
     hidden(carrier, pool.primary)
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("last", ["desk", "soft"])
+async def test_all_phones_refuse(pool: Pool, carrier: Phone, last: str) -> None:
+    """The carrier gets the best of the answers, whichever came last, and with nothing in it that tells of the phone."""
+    pool.set(registrar=1, expires=600, learn=1, learned=1)
+    pool.table(0, 5, 0)
+    first_has_answered = asyncio.Event()
+
+    async def refuse(call: Incoming) -> None:
+        if call.phone.user == last:
+            await first_has_answered.wait()
+        status = 486 if call.phone.user == "desk" else 480
+        await call.reply(status, [*TELLING, ("Error-Info", f"<sip:busy@{CLIENTS}.77>")])
+        if call.phone.user != last:
+            await call.phone.expect("ACK")
+            first_has_answered.set()
+
+    async with (
+        Phone.at(f"{CLIENTS}.8", user="desk") as desk,
+        Phone.at(f"{CLIENTS}.9", protocol="tcp", user="soft") as soft,
+    ):
+        desk.script = soft.script = refuse
+        await register_both(pool, desk, soft)
+        made = await carrier.call(f"sip:bob@{ALIAS}", to=(pool.primary.ip, 5060))
+        assert made.status in (480, 486)
+        assert uri_in(made.final.header("Error-Info")) == f"sip:busy@{pool.members[0].ip}"
+    hidden(carrier, pool.members[0])
     await idle(*pool.proxies)
 
 
@@ -526,9 +591,9 @@ async def test_what_cannot_be_led_back_is_not_told(pool: Pool, carrier: Phone, a
     """A Contact of a thousand letters becomes one that leads to the proxy, and no further."""
     pool.table(0, 5, 0)
     tall = f"<sip:{'a' * 1000}@{CLIENTS}.1>"
-    sent = await alice.request("MESSAGE", pool.uri, headers=[("Contact", tall)])
+    sent = await alice.request("SUBSCRIBE", pool.uri, headers=[("Contact", tall), ("Event", "presence")])
     assert (await sent.final()).message.status == 200
-    assert [uri_in(value) for value in carrier.requests("MESSAGE")[0].message.all("Contact")][1:] == [
+    assert [uri_in(value) for value in carrier.requests("SUBSCRIBE")[0].message.all("Contact")][1:] == [
         f"sip:{pool.members[0].ip}"
     ]
     hidden(carrier, pool.members[0])
@@ -587,9 +652,9 @@ async def test_asterisk_is_shown_nothing(pool: Pool, alice: Phone) -> None:
                 own = f"sip:alice@{CLIENTS}.1"
                 made = await alice.call(where, from_uri=own, body=voice.sdp.partition("m=video")[0], within=15)
                 assert made.status == 200
-                assert (await made.request("INVITE", body=made.sdp)).message.status == 200
                 await voice.send(made.remote_sdp, 25, 0.02)
-                await until(lambda: voice.counts()["audio"][1] > 0, "voice comes back")
+                await until(lambda: voice.counts()["audio"][1] > 0, "voice comes back")  # so the ACK is there, too
+                assert (await made.request("INVITE", body=made.sdp)).message.status == 200
                 if ends == "caller":
                     assert await made.bye() == 200
                 else:

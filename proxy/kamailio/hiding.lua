@@ -11,6 +11,7 @@ local tokens, shift = require("tokens"), require("cipher")
 local sht, pvget, pvset = KSR.htable, KSR.pv.get, KSR.pv.sets
 local find, match, gmatch, gsub, sub, lower = string.find, string.match, string.gmatch, string.gsub, string.sub, string.lower
 
+local NONE = {}
 local RINGING_SECONDS, ANSWERED_SECONDS = 240, 40          -- how long an INVITE's Via lines are kept, and any others'
 local LARGEST = 60000                                       -- bytes; what is larger cannot be read once more is put back
 local LONGEST = 900                                         -- bytes that are sealed at once: whoever sends them, they take no time
@@ -188,10 +189,12 @@ local function redirected(value, here)
   end))
 end
 
-local function with_sides(entry, side)
-  local sides = match(entry, ";vph=(%l+)")
-  if not sides then return (gsub(entry, ">", ";vph=" .. side .. ">", 1)) end
-  return find(sides, side, 1, true) and entry or (gsub(entry, ";vph=%l+", ";vph=" .. sides .. side, 1))
+-- Our entry, signed anew, with the called one's side among those that are told nothing.
+local function with_called_side(entry, call_id)
+  local sides = (match(entry, ";vph=(%l+)") or "") .. "e"
+  local mac = tokens.route_mac(call_id, sides, match(entry, ";ftag=([^;>]+)") or "")
+  entry = gsub(gsub(entry, ";vph=%l+", ""), ";vp=%x+", ";vp=" .. mac)
+  return (gsub(entry, ">", ";vph=" .. sides .. ">", 1))
 end
 
 local function with_routes(entry, call_id, entries)
@@ -252,7 +255,7 @@ local function hide(message, side, here, transport, spared, kept)
   if recorded_at then
     local ours, others = ours_and_others(recorded, answer)
     if not answer then
-      for at, entry in ipairs(ours) do ours[at] = with_sides(entry, side) end
+      for at, entry in ipairs(kept.opens and ours or NONE) do ours[at] = with_called_side(entry, call_id) end
       for _, entry in ipairs(others) do kept[#kept + 1] = "Record-Route: " .. entry end
       if #ours > 0 then ours[#ours] = with_routes(ours[#ours], call_id, others) end
     elseif #ours > 0 then
@@ -320,8 +323,6 @@ function vp_hide()
 end
 
 -- ---- and put back ------------------------------------------------------------------------------------------------------------
-local NONE = {}
-
 local function reveal_answer(message, branch, text)
   local from, to, rest = match(text, "^[^\n]*\n([^\n]*)\n([^\n]*)\n(.*)$")
   local vias, recorded, out, last = {}, {}, {}, {}
@@ -351,7 +352,10 @@ local function reveal_request(message)
   local call_id = first(message, "call-id") or ""
   local before, sealed, after = match(message.start, "^(%u+ )sips?:vp%-([%w_-]+)@[^%s]*( .*)$")
   local uri = sealed and unseal(call_id, sealed)
-  if uri then message.start = before .. uri .. after end
+  if uri then
+    message.start = before .. uri .. after
+    KSR.pv.seti("$var(revealed)", 1)
+  end
   local out, revealed = {}, uri ~= nil
   for _, one in ipairs(message.headers) do
     if one.name == "route" and find(one.value, "<.*;vpr=.*>") then
@@ -370,7 +374,7 @@ local function reveal_request(message)
   return revealed
 end
 
--- What comes in, from whomever.
+-- What comes in, from whomever. $var(revealed) 1: it was sent to a hidden Contact.
 function vp_reveal()
   local text = pvget("$mb")
   if #text > LARGEST then return 1 end

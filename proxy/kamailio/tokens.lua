@@ -150,7 +150,13 @@ end
 
 -- ---- signed route parameters ---------------------------------------------------------------------------------------------
 -- Our Record-Route and Path entries carry a MAC: who comes with one takes part in a dialog that went through us.
-function vp_route_mac(text) pvset("$var(route_mac)", string.sub(mac("route|" .. (text or "")), 1, 16)) return 1 end
+-- Where one that says from which side of the call something is hidden (hiding.lua), it covers that as well, and who the caller is.
+function M.route_mac(text, sides, caller)
+  local kind = sides and sides ~= "" and "route-" .. sides .. "|" .. caller or "route"
+  return string.sub(mac(kind .. "|" .. (text or "")), 1, 16)
+end
+
+function vp_route_mac(text, sides, caller) pvset("$var(route_mac)", M.route_mac(text, sides, caller)) return 1 end
 
 M.mac = mac
 return M

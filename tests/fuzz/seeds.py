@@ -170,7 +170,8 @@ def _hidden(method: str, body: str = "") -> Make:
         call_id = f"{n}@{site.target}"
         back = _sealed(call_id, f"sip:other@{site.client}:{PORT}")
         way = _sealed(call_id, f"<sip:{site.peer};lr;vp={mac(f'route|{call_id}')[:16]}>")
-        route = _route(site, call_id).replace(">", f";vph=e;ftag=called;vpr={way}>")
+        signed = mac(f"route-e|called|{call_id}")[:16]
+        route = f"<sip:{site.proxy};lr=on;ftag=called;vp={signed};vph=e;vpr={way}>"
         uri = f"sip:vp-{back}@{site.proxy}"
         text = body.format(ip=site.target)
         return message(site, "target", method, n, "IN-DIALOG", f"Route: {route}", uri=uri, body=text)

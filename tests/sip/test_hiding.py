@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -506,6 +507,37 @@ async def test_what_it_was_given_is_of_no_use_to_others(pool: Pool, carrier: Pho
             await until(functools.partial(_has_denied, pool, turned_away), "all are turned away")
     assert alice.log[before:] == []
     assert await carrier.incoming[0].bye() == 200
+    await idle(*pool.proxies)
+
+
+async def test_a_carrier_that_would_know(pool: Pool, carrier: Phone, alice: Phone) -> None:
+    """It changes what it was given for its route set, so that nothing would be hidden from it: then it gets nowhere."""
+    pool.table(0, 5, 0)
+    made = await alice.call(pool.uri)
+    theirs = carrier.incoming[0]
+    assert theirs.dialog is not None
+    (route,) = theirs.dialog.routes
+    assert ";vph=e" in route
+    turned_away = pool.count("denied")
+    for changed in (
+        route.replace(";vph=e", ""),
+        route.replace(";vph=e", ";vph=r"),
+        route.replace(";vph=e", ";vph="),
+        route.replace(f";ftag={made.tag}", f";ftag={theirs.tag}"),
+        route.replace(f";ftag={made.tag}", ""),
+    ):
+        theirs.dialog.routes = [changed]
+        message = theirs.dialog.compose("INFO")
+        await carrier.start(message, theirs.dialog.next_hop, resend=False)
+        turned_away += 1
+        await until(functools.partial(_has_denied, pool, turned_away), f"{changed} is turned away")
+    theirs.dialog.routes = [route]
+    as_caller = dataclasses.replace(theirs.dialog, local=theirs.dialog.remote, remote=theirs.dialog.local)
+    await carrier.start(as_caller.compose("INFO"), as_caller.next_hop, resend=False)
+    await until(functools.partial(_has_denied, pool, turned_away + 1), "who says that it is the caller is turned away")
+    assert alice.requests("INFO") == []
+    assert await theirs.bye() == 200
+    hidden(carrier, pool.members[0])
     await idle(*pool.proxies)
 
 

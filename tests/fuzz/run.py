@@ -120,11 +120,11 @@ async def run(proxy: Proxy, kind: Kind, *, seed: int, count: int, answer_every: 
 
         try:
             send(range(WARM_UP))
-            before = await _quiet(pool, traffic)
+            before = await _quiet(pool, traffic, kind)
             started = time.monotonic()
             send(range(WARM_UP, WARM_UP + count))
             seconds = time.monotonic() - started
-            after = await _quiet(pool, traffic)
+            after = await _quiet(pool, traffic, kind)
         except (StuckError, OSError) as error:
             _keep(last, suspects)
             raise StuckError(
@@ -145,7 +145,7 @@ def _send(traffic: Traffic, kind: Kind, random: Random, batch: Sequence[tuple[Se
     traffic.hang_up()
 
 
-async def _quiet(pool: Pool, traffic: Traffic) -> Level:
+async def _quiet(pool: Pool, traffic: Traffic, kind: Kind) -> Level:
     """When nothing is under way any more, and what is kept for a while has been let go."""
     proxy = pool.primary
 
@@ -166,7 +166,7 @@ async def _quiet(pool: Pool, traffic: Traffic) -> Level:
     except DeadlineError as error:
         raise StuckError(f"left behind: {left()}") from error
     users.forget_users(pool)
-    for table in (*TABLES_OF_COUNTS, *MEMORIES, "silent"):
+    for table in (*TABLES_OF_COUNTS, *MEMORIES, "silent", *(("hop",) if kind.hides else ())):
         proxy.control("htable.flush", table)
     processes = proxy.control("pkg.stats")
     return Level(

@@ -32,12 +32,12 @@ local function within(address, networks)
   return #networks == 0
 end
 
--- $var(chosen_mode), where a rule fits.
+-- $var(redirecting), where a rule fits.
 function vp_client_mode(address, agent)
   for number = 1, get("ctl", "modes") or 0 do
     local one = rule(tostring(number))
     if one and within(address, one.networks) and (one.agents == "" or named(agent or "", one.agents)) then
-      KSR.pv.sets("$var(chosen_mode)", one.mode)
+      KSR.pv.seti("$var(redirecting)", one.mode == "redirect" and 1 or 0)
       return 1
     end
   end
@@ -112,14 +112,14 @@ local function came_back(at, sent)
   return true
 end
 
--- Something is known under the client's hash. Leaves $var(chosen_mode), and $var(remember) 1 where that is another client's.
+-- Something is known under the client's hash. Leaves $var(redirecting), and $var(remember) 1 where that is another client's.
 function vp_sent_before()
   local at = hash()
   local sent = read(at)
   local own = sent and sent.client == client()
   KSR.pv.seti("$var(remember)", not own and (not sent or sent.word ~= "stays") and 1 or 0)
   if own and (sent.word == "stays" or not sent.word and came_back(at, sent)) then
-    KSR.pv.sets("$var(chosen_mode)", "forward")
+    KSR.pv.seti("$var(redirecting)", 0)
     sht.sht_inc("cnt", "stays")
   end
   return 1

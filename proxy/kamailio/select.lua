@@ -65,9 +65,10 @@ local function redirect(row, unsigned, visited, parts)
   modes.remember(row.id, unsigned)
 end
 
--- Chooses a proxy for the request and, in mode redirect, answers it. Leaves $avp(pick) ("" when none has room), $var(uri).
+-- Chooses a proxy for the request and, where `redirecting` is "1", answers it. Leaves $avp(pick) ("" when none has room) and
+-- $var(uri).
 -- An INVITE takes one of the proxy's places; anything else goes where the next call would, and costs nothing.
-function vp_assign(mode, method, parts)
+function vp_assign(redirecting, method, parts)
   routing.refresh()
   local visited, tick = visited_so_far(), get("ctl", "tick") or 0
   local row, kind = nil, "c"
@@ -85,7 +86,7 @@ function vp_assign(mode, method, parts)
   end
   if not row then
     pvset("$avp(pick)", "")
-  elseif mode == "redirect" then
+  elseif redirecting == "1" then
     pvset("$avp(pick)", row.id)
     redirect(row, tokens.number(tokens.head(kind, tick)), pvget("$avp(visited)") or "", parts)
   else
@@ -161,14 +162,15 @@ function vp_state()
   pv.seti("$var(gateways)", pvget("$shtcn(gw=>~~.*)"))
   pv.seti("$var(trunks)", pvget("$shtcn(trunk=>~~.*)"))
   flag("asking", get("ctl", "asked") ~= get("ctl", "prev"))
-  pvset("$var(mode)", get("ctl", "mode"))
+  flag("redirects", get("ctl", "mode") == "redirect")
   pv.seti("$var(modes)", get("ctl", "modes") or 0)
   pvset("$var(realm)", get("ctl", "realm") or "")
   flag("delegated", get("ctl", "delegated") == 1)
+  flag("proving", get("ctl", "delegated") == 1 or (get("ctl", "realm") or "") ~= "")
   flag("certified", get("ctl", "certified") == 1)
   flag("urgency", pvget("$shtcn(urgent=>~~.*)") > 0 or (get("ctl", "priorities") or "") ~= "")
   pv.seti("$var(rate)", get("ctl", "rate"))
-  pvset("$var(agents)", get("ctl", "agents"))
+  flag("scanners", (get("ctl", "agents") or "") ~= "")
   pvset("$var(phone)", "")
   pvset("$var(key)", get("ctl", "key"))
   pvset("$var(id)", tokens.own_id())
@@ -188,8 +190,7 @@ function vp_choose()
   pv.seti("$var(keeping)", row and keeping and 1 or 0)
   if not row then return 1 end
   chosen = row
-  pv.seti("$var(room)", row.room)
-  pv.seti("$var(settled)", row.settled)
+  pv.seti("$var(open)", row.room - row.settled)
   pvset("$var(last)", row.last or "none")
   pvset("$var(this)", row.this)
   pvset("$var(next)", row.next)
@@ -197,6 +198,7 @@ function vp_choose()
   pv.seti("$var(tick)", tick)
   local visited = row.id ~= tokens.own_id() and tokens.own_id() or ""
   pvset("$var(pick)", row.id)
+  pv.seti("$var(pick_self)", row.id == tokens.own_id() and 1 or 0)
   pvset("$var(pick_uri)", row.uri)
   pvset("$var(pick_advertise)", row.advertise)
   pvset("$var(pick_visited)", visited)

@@ -20,9 +20,9 @@ help:
 demo: tools image  ## a real Kubernetes API, the operator, a pool, SIP calls; about a minute when built
 	@$(CLUSTER) run $(IMAGES) -- $(PYTHON) -m e2e.demo
 
-# The tests with real parts wait for clocks more than for a processor: three at a time.
+# The tests with real parts wait for clocks more than for a processor: two at a time.
 test: lint unit  ## all tests, with real parts
-	@$(MAKE) --no-print-directory --jobs=3 BESIDE=1 cluster sip life networks claims embedded
+	@$(MAKE) --no-print-directory --jobs=2 BESIDE=1 cluster sip life networks claims embedded
 
 lint: .venv/ready  ## ruff, mypy --strict, import-linter
 	@scripts/lint

@@ -232,7 +232,7 @@ function vp_gateway_to_client()
   local source = M.source()
   local from = M.of(source)
   pvset("$var(ends)", (source or "") .. ",")
-  pvset("$var(codecs)", M.codec_flags(from and from.codecs))
+  pvset("$avp(codecs)", M.codec_flags(from and from.codecs))
   KSR.pv.seti("$var(through_gateway)", from and 1 or 0)
   KSR.pv.seti("$var(offer_per_branch)", 0)
   return 1
@@ -246,7 +246,7 @@ function vp_gateway_call(name)
 end
 
 -- An offer within a call between gateways ("<source>,<target>", empty: none). Leaves $var(refused) and for whose sake,
--- $avp(gateway); $var(codecs): rtpengine's flags.
+-- $avp(gateway); $avp(codecs): rtpengine's flags.
 function vp_offer_within(names)
   local source, target = string.match(names, "^([^,]*),(.*)$")
   local from, to = M.of(source), M.of(target)
@@ -254,7 +254,7 @@ function vp_offer_within(names)
   local refused = M.forbids(from, sdp)
   pvset("$avp(gateway)", refused and source or target)
   pvset("$var(refused)", refused or M.forbids(to, sdp) or "")
-  pvset("$var(codecs)", M.codec_flags(from and from.codecs, to and to.codecs))
+  pvset("$avp(codecs)", M.codec_flags(from and from.codecs, to and to.codecs))
   return 1
 end
 

@@ -92,10 +92,10 @@ function vp_targets(method)
 end
 
 -- The next of $avp(targets) becomes $du and $avp(target), which is "" when none is left. $var(ends): "<source>,<target>";
--- $var(codecs): rtpengine's flags for the call. A gateway that may not have what the call offers is passed over, and
+-- $avp(codecs): rtpengine's flags for the call. A gateway that may not have what the call offers is passed over, and
 -- $var(passed_over) is 1.
 function vp_next_target()
-  pvset("$avp(target)", "") pvset("$var(codecs)", "") KSR.pv.seti("$var(passed_over)", 0)
+  pvset("$avp(target)", "") pvset("$avp(codecs)", "") KSR.pv.seti("$var(passed_over)", 0)
   local source = gateways.source()
   local from = gateways.of(source)
   while true do
@@ -118,7 +118,7 @@ function vp_next_target()
           pvset("$rU", to and gateways.rewrite(to.outgoing, number) or number)
         end
         pvset("$var(ends)", (source or "") .. "," .. name)
-        pvset("$var(codecs)", gateways.codec_flags(from and from.codecs, to and to.codecs))
+        pvset("$avp(codecs)", gateways.codec_flags(from and from.codecs, to and to.codecs))
       end
       return 1
     end

@@ -158,5 +158,11 @@ end
 
 function vp_route_mac(text, sides, caller) pvset("$var(route_mac)", M.route_mac(text, sides, caller)) return 1 end
 
+-- By which the dialog module knows the dialog of a request again: $var(did), as it writes that itself into the first branches.
+function vp_did(entry, id)
+  pvset("$var(did)", string.reverse(string.format("%x", entry)) .. "." .. string.reverse(string.format("%x", id)))
+  return 1
+end
+
 M.mac = mac
 return M

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.tools.addresses import CHALLENGED, CLIENTS, PSTN, VOIP
 from tests.tools.asterisk import Asterisk, asterisk
 from tests.tools.pool import Pool, idle
 from tests.tools.proxies import Proxy, fleet
-from tests.tools.rtp import Media
+from tests.tools.rtp import Media, describe, streams
 from tests.tools.sessions import Call, Incoming
 from tests.tools.sip import Phone
 
@@ -48,10 +49,10 @@ async def ask_and_ring(call: Incoming) -> None:
         await call.reply(407, [ASKS])
 
 
-def out(pool: Pool, *gateways: str, password: str = PASSWORD) -> None:
+def out(pool: Pool, *gateways: str, password: str = PASSWORD, **fields: Any) -> None:
     """Calls go out through these, one after the other; the pool's password at the first is this one."""
     target = {"pstn-1": GATEWAY, "voip-1": CARRIER}
-    known = [pool.gateway(name, targets=(f"sip:{target[name]}:5060",)) for name in gateways]
+    known = [pool.gateway(name, targets=(f"sip:{target[name]}:5060",), **fields) for name in gateways]
     routes = [Route(name=name, gateway=name, priority=at) for at, name in enumerate(gateways, 1)]
     pool.routes(*routes, gateways=known)
     for proxy in pool.proxies:
@@ -139,6 +140,45 @@ async def test_numbers_of_a_call(pool: Pool, alice: Phone, carrier: Phone) -> No
     assert [packet.message.having("Proxy-Auth") != () for packet in carrier.requests("INFO")] == [False, True]
     theirs = await carrier.expect_call(number=1)
     assert theirs.ended.is_set()
+    await idle(*pool.proxies)
+
+
+@pytest.mark.parametrize("after_a_hand_over", [False, True])
+@pytest.mark.parametrize("codecs", [(), ("PCMA", "VP8")])
+async def test_asked_once_more_it_gets_the_same(
+    pool: Pool, alice: Phone, carrier: Phone, codecs: tuple[str, ...], *, after_a_hand_over: bool
+) -> None:
+    """But for the password: also where it is offered its codecs alone, and where the call was held for the previous
+    primary's word before it was served.
+    """
+    serving = pool.members[0] if after_a_hand_over else pool.primary
+    if after_a_hand_over:
+        serving.set(role="primary", prev=pool.primary.uri)
+        serving.table([serving.row(5, closed=7)])
+    out(pool, "voip-1", codecs=codecs)
+
+    async def ask_and_answer(incoming: Incoming) -> None:
+        await ask_and_ring(incoming)
+        if not incoming.status:
+            incoming.sdp = incoming.sdp.replace("RTP/AVP 0", "RTP/AVP 8").replace("0 PCMU", "8 PCMA")
+            await incoming.answer()
+
+    carrier.script = ask_and_answer
+    sdp = (
+        describe(f"{CLIENTS}.1")
+        .replace("RTP/AVP 0", "RTP/AVP 8 0")
+        .replace("a=rtpmap:0", "a=rtpmap:8 PCMA/8000\r\na=rtpmap:0")
+    )
+    made = await alice.call(f"sip:1@{serving.ip}:5060", body=sdp)
+    assert made.status == 200
+    first, second = (incoming.invite for incoming in carrier.incoming)
+    assert second.body == first.body
+    assert {ip for ip, _ in streams(second.body).values()} == {serving.ip}
+    assert (" 8" in second.body.split("m=audio")[1].split("\r\n")[0], "PCMU" in second.body) == (True, not codecs)
+    assert second.all("Record-Route") == first.all("Record-Route") != []
+    theirs = carrier.incoming[1]
+    assert (await theirs.request("INVITE", body=theirs.sdp)).message.status == 200
+    assert await made.bye() == 200
     await idle(*pool.proxies)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.sip.test_records import the_record
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, IMPATIENT, TARGETS
-from tests.tools.pool import Pool, idle
+from tests.tools.pool import ALIAS, Pool, idle
 from tests.tools.proxies import Proxy, fleet
 from tests.tools.rtp import Media, streams
 from tests.tools.sessions import Incoming
@@ -203,22 +203,29 @@ async def test_media_timeout_of_many_calls(impatient: Proxy, alice: Phone, pbx: 
         await until(lambda end=end: call_ids == {bye.message.call_id for bye in end.requests("BYE")}, "all are told")
 
 
-class Nowhere(Phone):
-    """Its Contact leads to nobody."""
+class Anywhere(Phone):
+    """Its Contact is no address; `gruu`: by what it is reached."""
+
+    gruu = ""
 
     @property
     def contact(self) -> str:
-        return "<sip:carol@nowhere.invalid>"
+        return f"<{self.gruu}>"
 
 
-async def test_media_timeout_where_an_end_cannot_be_told(impatient: Proxy, pbx: Phone) -> None:
-    """The other one is, and the call ends."""
+@pytest.mark.parametrize("told", [True, False], ids=["a GRUU", "nowhere"])
+async def test_media_timeout_where_a_contact_is_no_address(impatient: Proxy, pbx: Phone, *, told: bool) -> None:
+    """An end that gave a GRUU is told; a call ends also where an end cannot be told."""
     pool = Pool([impatient])
     await pool.reset()
-    async with Nowhere.at(f"{CLIENTS}.2") as carol:
+    async with Anywhere.at(f"{CLIENTS}.2") as carol:
+        assert isinstance(carol, Anywhere)
+        carol.gruu = f"sip:carol@{ALIAS};gr=urn:uuid:1" if told else "sip:carol@nowhere.invalid"
         call = await carol.call(pool.uri)
         assert call.status == 200
         await pbx.expect("BYE")
+        if told:
+            await carol.expect("BYE")
         await idle(impatient)
         await until(lambda: not impatient.control("dlg.stats_active")["all"], "the dialog ends")
         assert (await the_record(impatient, call.call_id))["ended"] == "media time-out"

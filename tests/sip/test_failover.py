@@ -16,21 +16,13 @@ from tests.tools.pool import ALIAS, Pool, idle, to
 from tests.tools.proxies import Proxy
 from tests.tools.rtp import streams
 from tests.tools.sip import Phone
-from tests.tools.transport import Endpoint
+from tests.tools.transport import Endpoint, Translated
 
 Targets = tuple[Phone, Phone]  # one that fails, and the next one
 FORGED = [("P-Asserted-Identity", "<sip:president@example.test>"), ("X-VP-Client", "ip=6.6.6.6")]
 GONE = f"{PROXIES}.77"
 PASSWORD = "correct-horse"
 OWN = f"sip:alice@{REALM}"
-
-
-class Translated(Endpoint):
-    """Behind NAT: it gives an address of its own network for its own."""
-
-    @property
-    def sent_by(self) -> str:
-        return "192.0.2.9:5060"
 
 
 class WithGruu(Phone):

@@ -49,6 +49,7 @@ class Session:
         if answer.body:
             self.remote_sdp = answer.body
         if self.dialog is not None and 200 <= answer.status < 300:
+            self.dialog.target = sip.uri_in(answer.header("Contact")) or self.dialog.target
             ack = self.dialog.compose("ACK", cseq=transaction.request.cseq)
             await self.phone.endpoint.send(ack, self.dialog.next_hop)
 

@@ -231,6 +231,14 @@ class Endpoint:
         task.add_done_callback(self._tasks.discard)
 
 
+class Translated(Endpoint):
+    """Behind NAT: it gives an address of its own network for its own."""
+
+    @property
+    def sent_by(self) -> str:
+        return "192.0.2.9:5060"
+
+
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from e2e.embedded.errors import DeadlineError
 from switchboard.pool.spec import Route
@@ -164,7 +165,7 @@ async def _quiet(pool: Pool, traffic: Traffic, kind: Kind) -> Level:
     try:
         await until(lambda: not any(left().values()), "nothing is under way any more", QUIET_SECONDS)
     except DeadlineError as error:
-        raise StuckError(f"left behind: {left()}") from error
+        raise StuckError(f"left behind: {left()}; calls in rtpengine: {_ask_media(proxy, 'list')['calls']}") from error
     users.forget_users(pool)
     for table in (*TABLES_OF_COUNTS, *MEMORIES, "silent", *(("hop",) if kind.hides else ())):
         proxy.control("htable.flush", table)
@@ -192,12 +193,15 @@ def _end_calls(proxy: Proxy) -> None:
 
 def media_sessions(proxy: Proxy) -> int:
     """Of rtpengine, called and calling side of a call counted once."""
+    return int(_ask_media(proxy, "statistics")["statistics"]["currentstatistics"]["sessionsown"])
+
+
+def _ask_media(proxy: Proxy, command: str) -> Any:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ng:
         ng.settimeout(5)
         ng.connect((proxy.ip, NG_PORT))
-        ng.send(b'%d {"command":"statistics"}' % time.monotonic_ns())
-        answer = json.loads(ng.recv(1 << 16).partition(b" ")[2])
-    return int(answer["statistics"]["currentstatistics"]["sessionsown"])
+        ng.send(b'%d {"command":"%s"}' % (time.monotonic_ns(), command.encode()))
+        return json.loads(ng.recv(1 << 16).partition(b" ")[2])
 
 
 def _resident(proxy: Proxy) -> int:

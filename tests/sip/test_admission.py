@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.run import media_sessions
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, PEER, TARGETS
 from tests.tools.pool import Pool, idle
+from tests.tools.rtp import describe
 from tests.tools.sessions import Call
 from tests.tools.sip import Phone
 from tests.tools.sipp import answerer, caller
@@ -258,3 +260,28 @@ async def test_copies_of_an_invite_at_once(pool: Pool, alice: Phone, pbx: Phone)
         assert await call.bye() == 200
     await idle(pool.primary)
     assert (pool.primary.count("admitted"), len(pbx.incoming)) == (calls, calls)
+
+
+async def test_forked_on_its_way(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """Two INVITEs of one call are one dialog, which has one place."""
+    pbx.script = answers.ring
+    pool.table(5)
+    sdp = describe(alice.endpoint.address[0])
+    for _ in range(2):
+        await alice.request("INVITE", pool.uri, call_id="forked", from_tag="same", body=sdp)
+    first, second = [await pbx.expect_call(number=number) for number in range(2)]
+    assert int(pool.primary.control("dlg.stats_active")["all"]) == 1
+    assert pool.primary.calls == 1
+    for incoming in (first, second):
+        await incoming.reply(486)
+    await idle(pool.primary)
+    assert pool.primary.count("reconciled") == 0
+
+
+async def test_a_call_id_with_a_space(pool: Pool, alice: Phone) -> None:
+    """Is none: rtpengine could not be told that the call has ended."""
+    pool.table(5)
+    made = await alice.request("INVITE", pool.uri, call_id="a b", body=describe(alice.endpoint.address[0]))
+    assert (await made.final()).message.status == 400
+    await idle(pool.primary)
+    assert media_sessions(pool.primary) == 0

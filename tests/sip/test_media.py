@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.fuzz.run import media_sessions
 from tests.sip.test_records import the_record
 from tests.tools import answers
 from tests.tools.addresses import CLIENTS, IMPATIENT, TARGETS
@@ -113,6 +114,22 @@ async def test_call_without_offer(pool: Pool, alice: Phone, pbx: Phone) -> None:
     answer = await transaction.final()
     assert answer.message.status == 200
     assert {ip for ip, _ in streams(answer.message.body).values()} == {pool.members[0].ip}
+
+
+async def test_answered_without_media(pool: Pool, alice: Phone, pbx: Phone) -> None:
+    """Who is called answers an offer with nothing, and ends the call: rtpengine does not know it, yet keeps nothing."""
+
+    async def script(call: Incoming) -> None:
+        call.sdp = ""
+        await answers.ring_then_answer(call)
+
+    pbx.script = script
+    pool.table(5)
+    call = await alice.call(pool.uri)
+    assert (call.status, media_sessions(pool.primary)) == (200, 1)
+    assert await pbx.incoming[0].bye() == 200
+    await idle(pool.primary)
+    await until(lambda: media_sessions(pool.primary) == 0, "no session is left")
 
 
 @pytest.mark.parametrize("failure", ["crashed", "hung"])

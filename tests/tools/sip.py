@@ -22,7 +22,7 @@ from tests.tools.dialog import Dialog, Transaction, fresh_tag, via
 from tests.tools.message import Address, Message
 from tests.tools.sessions import Call, Incoming, Session
 from tests.tools.transport import Endpoint, Packet, Protocol
-from tests.tools.wait import WITHIN_SECONDS
+from tests.tools.wait import WITHIN_SECONDS, until
 
 Script = Callable[[Incoming], Awaitable[None]]
 
@@ -105,7 +105,7 @@ class Phone:
 
     async def expect_call(self, within: float = WITHIN_SECONDS, number: int = 0) -> Incoming:
         """The incoming call of that number, counted from 0."""
-        await self.endpoint.until(lambda _: len(self.incoming) > number, within)
+        await until(lambda: len(self.incoming) > number, f"call {number} arrives at {self.uri}", within)
         return self.incoming[number]
 
     # calling

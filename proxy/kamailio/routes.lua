@@ -62,7 +62,7 @@ end
 
 -- The targets for this request: $avp(targets), "<gateway>,<URI> ..." with those that failed lately last; $avp(number) is the
 -- called number, as the pool writes it. $var(through_gateway) 1: it comes from a gateway or may go to one, and
--- $var(offer_per_branch) 1: one with codecs of its own.
+-- $var(offer_per_branch) 1: not all of them can take the same offer, for one has codecs of its own, or is reached over TLS.
 function vp_targets(method)
   local source, address = gateways.source()
   local from = gateways.of(source)
@@ -71,13 +71,14 @@ function vp_targets(method)
   local routes = fitting(user, string.lower(pvget("$rd") or ""), source)
   if #routes > 1 then routes = in_order(routes) end
   local good, bad, seen = {}, {}, {}
-  local through, codecs = from ~= nil, from and from.codecs
+  local through, each = from ~= nil, from and from.codecs
   for _, one in ipairs(routes) do
     local to = one.gateway ~= "" and gateways.of(one.gateway)
-    if to then through, codecs = true, codecs or to.codecs end
+    if to then through, each = true, each or to.codecs end
     for target in string.gmatch(one.targets, "%S+") do
       if not seen[target] and not (source and is_at(target, address)) then
         seen[target] = true
+        each = each or string.find(target .. ";", ";transport=tls;", 1, true)
         local targets = failing(target) and bad or good
         targets[#targets + 1] = one.gateway .. "," .. target
       end
@@ -87,7 +88,7 @@ function vp_targets(method)
   pvset("$avp(targets)", table.concat(good, " "))
   pvset("$avp(number)", user)
   KSR.pv.seti("$var(through_gateway)", through and 1 or 0)
-  KSR.pv.seti("$var(offer_per_branch)", codecs and 1 or 0)
+  KSR.pv.seti("$var(offer_per_branch)", each and 1 or 0)
   return 1
 end
 

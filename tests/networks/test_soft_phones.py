@@ -167,12 +167,24 @@ async def test_it_authenticates(pool: Pool, start: Start, kind: Kind, transport:
 
 @EACH
 async def test_it_encrypts(pool: Pool, start: Start, kind: Kind) -> None:
-    """It insists on SRTP, its keys in SDP (SDES), in a call that it places over TLS; the other side has plain RTP."""
+    """It insists on SRTP, its keys in SDP (SDES), over TLS, in calls that it places or gets; the other side has plain
+    RTP, and puts it on hold.
+    """
     async with start(kind, "alice", "tls", more=ENCRYPTING[kind]) as alice, start(OTHER[kind], "bob") as bob:
         await alice.call(f"sip:bob@{ALIAS}")
         await asyncio.gather(heard(alice), heard(bob))
+        await asyncio.gather(bob.hold(), alice.held())
+        await bob.resume()
+        await asyncio.gather(heard(alice), heard(bob))
         await alice.hang_up()
         await bob.ended()
+        await bob.call(f"sip:alice@{ALIAS}")
+        await asyncio.gather(heard(alice), heard(bob))
+        await asyncio.gather(bob.hold(), alice.held())
+        await bob.resume()
+        await asyncio.gather(heard(alice), heard(bob))
+        await bob.hang_up()
+        await alice.ended()
     await idle(*pool.proxies)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fuzz.run import media_sessions
 from tests.sip.test_register import hop_of
+from tests.sip.test_registrar import contacts
 from tests.tools import answers
 from tests.tools.addresses import ADVERTISED, CLIENTS, TARGETS
 from tests.tools.browser import BrowserMedia
@@ -18,7 +19,7 @@ from tests.tools.certificates import HOST, Authority
 from tests.tools.listeners import FLOWS, PORTS, SECRET, uri
 from tests.tools.pool import ALIAS, Pool, contact, idle
 from tests.tools.proxies import Proxy, fleet, rootfs
-from tests.tools.rtp import KINDS, Media, describe, streams
+from tests.tools.rtp import KINDS, Media, streams
 from tests.tools.sessions import Incoming
 from tests.tools.sip import Phone, Script
 from tests.tools.transport import Protocol
@@ -238,6 +239,8 @@ async def test_a_browser_is_called(
 
         page.script = script
         if registrar == "the pool":
+            for proxy in pool.proxies:
+                await until(lambda proxy=proxy: contacts(proxy, "page@pool.invalid") != [], proxy.name)
             call = await alice.call(user, to=(pool.primary.ip, 5060), body=mine.sdp)
         else:
             path = pbx.requests("REGISTER")[0].message.all("Path")
@@ -310,19 +313,6 @@ async def test_a_browser_and_a_phone_of_one_user(
         assert await (call if first == "the browser" else incoming).bye() == 200
     await idle(*pool.proxies)
     await until(lambda: media_sessions(pool.primary) == 0, "no media session is left")
-
-
-async def test_keys_in_an_offer_go_no_further(pool: Pool, pbx: Phone, trusting: ssl.SSLContext) -> None:
-    """A TLS phone that offers SRTP by keys in its SDP (SDES) is answered so; the target, over UDP, gets plain RTP."""
-    key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj"
-    async with Phone.at(f"{CLIENTS}.9", protocol="tls", tls=trusting) as carol:
-        offer = describe(f"{CLIENTS}.9").replace("RTP/AVP", "RTP/SAVP").replace("a=sendrecv", f"{key}\r\na=sendrecv")
-        call = await carol.call(uri(pool.primary, "tls"), body=offer)
-        assert call.status == 200
-        assert_plain(pbx.incoming[0].remote_sdp)
-        assert call.remote_sdp.count(" RTP/SAVP ") == call.remote_sdp.count("a=crypto:") == len(streams(offer))
-        assert await call.bye() == 200
-    await idle(*pool.proxies)
 
 
 def answering_with(media: Media) -> Script:

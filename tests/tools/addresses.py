@@ -16,6 +16,7 @@ CUT_OFF = f"{NETWORK}.8"  # proxies with a short media time-out, for clients tha
 TRUNKING = f"{NETWORK}.10"  # proxies with listeners, and certificates for targets
 HIDING = f"{NETWORK}.11"  # proxies that hide what is behind them from gateways that ask for it
 HIDING_SOON = f"{NETWORK}.12"  # one of these with a short media time-out
+ENCRYPTED = f"{NETWORK}.13"  # like those of TRUNKING, and passwords at gateways
 PEER = f"{PROXIES}.99"  # a phone that plays a proxy
 SERVICE = f"{NETWORK}.30.1"  # the address of the pool's Service, had it one
 TARGETS = f"{NETWORK}.40"  # where routes lead: PBX, trunk, registrar

@@ -47,7 +47,15 @@ class Asterisk:
     """One running Asterisk."""
 
     def __init__(
-        self, ip: str, run: Path, *, users: tuple[str, ...], other: str, password: str, secret: Secret
+        self,
+        ip: str,
+        run: Path,
+        *,
+        users: tuple[str, ...],
+        other: str,
+        password: str,
+        secret: Secret,
+        encrypted: bool,
     ) -> None:
         self._log = run / "log"
         root = rootfs("asterisk")
@@ -61,6 +69,7 @@ class Asterisk:
             "IP": ip,
             "OTHER": other,
             "AUTH": OWN.format(USER, CHALLENGE.format("pool", password), password) if password else "",
+            "SRTP": "media_encryption=sdes" if encrypted else "",
             "RUN": RUN,
             "FIRST": first,
             "LAST": last,
@@ -126,16 +135,30 @@ class Asterisk:
 
 @contextlib.contextmanager
 def asterisk(
-    ip: str, users: tuple[str, ...] = (), other: str = "", password: str = "", secret: Secret | None = None
+    ip: str,
+    users: tuple[str, ...] = (),
+    other: str = "",
+    password: str = "",
+    secret: Secret | None = None,
+    *,
+    encrypted: bool = False,
 ) -> Iterator[Asterisk]:
     """SIP at port 5060 of `ip`, with a certificate over TLS at 5061, H.323 at 1720; `users` may register, `other` is
     called over H.323: an address.
     With a password it asks its users for that, and whoever else calls for that of the user `pool`; and is USER with
-    the same one where it is asked itself.
+    the same one where it is asked itself. Encrypted, it takes and offers SRTP alone.
     """
     with tempfile.TemporaryDirectory(prefix="asterisk-", dir="/tmp") as directory:  # short, for its control socket
         Path(directory).chmod(0o777)
-        running = Asterisk(ip, Path(directory), users=users, other=other or ip, password=password, secret=secret or {})
+        running = Asterisk(
+            ip,
+            Path(directory),
+            users=users,
+            other=other or ip,
+            password=password,
+            secret=secret or {},
+            encrypted=encrypted,
+        )
         try:
             yield running
         finally:

@@ -57,7 +57,7 @@ class Exchange:
                 len(proxies) == replicas
                 and all(proxy.report.table > (0, 0) and proxy.report.tick > 0 for proxy in proxies)
                 and len(rooms) == replicas
-                and min(rooms) >= 1
+                and min(rooms) >= PLACES
             )
 
         await until(in_effect, f"{replicas} proxies in the primary's table")

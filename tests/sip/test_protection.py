@@ -178,7 +178,7 @@ async def test_scanner(pool: Pool, alice: Phone, pbx: Phone) -> None:
         assert (await (await alice.request("OPTIONS", uri)).final()).message.status == 200
         await until(lambda found=found, request=request: found or request.responses, "an answer")
         assert bool(request.responses) != found, agent
-    assert pool.primary.count("user_agent") == 2
+    await until(lambda: pool.primary.count("user_agent") == 2, "both are counted")
     pool.set(agents="phone/")
     await alice.request("OPTIONS", uri, headers=[("User-Agent", "Phone/1.0")], resend=False)
     await until(lambda: pool.primary.count("user_agent") == 3, "the new list is in effect")
